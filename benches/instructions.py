@@ -35,8 +35,15 @@ KINDS = {
 }
 # What the large config may add to a request: lookups in larger tables, and nothing that grows with them.
 GROWTH = 0.03
+# The instructions that a candidate of the same size may add to a request that it judges.
+CANDIDATE = 8_000
 # The function by which the thread that carries requests is known.
 CARRIES = "entrada::gateway::forward"
+
+
+def with_candidate(command: list[str]) -> list[str]:
+    """The command of a gateway whose config judges once more, as its own candidate."""
+    return [*command, "--candidate", command[command.index("--config") + 1]]
 
 
 def main() -> None:
@@ -61,6 +68,9 @@ def main() -> None:
                 start = lambda own_port, own: peers.entrada(peers.Setup(own, own_port, port, 1, "", options.entrada), config)
                 load = lambda own_port: callgrind.Load(own_port, token, more, client)
                 found[kind] = callgrind.cost(start, load, folder / kind, CARRIES)
+            start = lambda own_port, own: with_candidate(peers.entrada(peers.Setup(own, own_port, port, 1, "", options.entrada), "token"))
+            load = lambda own_port: callgrind.Load(own_port, token)
+            judged = callgrind.cost(start, load, folder / "candidate", CARRIES)[0] - found["token"][0]
         finally:
             os.killpg(backend.pid, signal.SIGTERM)
 
@@ -75,6 +85,9 @@ def main() -> None:
         print(f"{kind} ({what}): {', '.join(told)}")
     growth = found["large"][0] / found["token"][0] - 1
     print(f"growth from the small config to the large one: {growth:+.1%}")
+    print(f"a candidate of the same size: {judged:,} instructions more for each request that it judges")
+    if judged > CANDIDATE:
+        raise SystemExit(f"That is more than {CANDIDATE:,}.")
     if growth > GROWTH:
         raise SystemExit(f"That is more than {GROWTH:.0%}: something is looked through that should be looked up.")
     if options.update:

@@ -91,6 +91,8 @@ mod explain;
 
 mod difference;
 
+mod replay;
+
 mod cases;
 
 mod admin;
@@ -106,6 +108,7 @@ pub use self::{
     base::clock::Clock,
     config::{Document, Report, schema, test_schema},
     embedding::{AuthorizeLayer, AuthorizeService, Caller, Gateway, Partner, Peer, ResponseBody, Token},
+    gateway::candidate::Sample as CandidateSample,
     refusal::Reason,
     server::{Server, ServerError, ServerOptions},
     settings::Finding,
@@ -119,5 +122,5 @@ pub mod unstable {
         ($($name:ident)*) => { $(pub mod $name { pub use crate::$name::*; })* };
     }
 
-    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit decision config gateway offline explain difference admin server }
+    reexport! { base settings refusal certificate connection listener upstream identity_http entra credentials graph telemetry address request caller limits partner expression exchange authorization inbound identity outbound token_relay route audit decision config gateway offline explain difference replay admin server }
 }

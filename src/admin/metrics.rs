@@ -25,6 +25,7 @@ impl Admin {
     pub(super) fn write_metrics(&self, text: &mut MetricsText) {
         let runtime = self.runtime.load_full();
         self.metrics.write(text);
+        self.candidates.iter().for_each(|candidates| candidates.write_metrics(text));
         runtime.partners.write_metrics(&runtime.clock, text);
         self.write_config(&runtime, text);
         write_sinks(&self.audit.status(), self.audit.dropped(), text);

@@ -7,6 +7,7 @@
 
 mod assets;
 mod attention;
+mod candidate;
 mod decisions;
 mod explain;
 mod guard;
@@ -47,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     audit::AuditLog,
     config::Written,
-    gateway::runtime::Runtime,
+    gateway::{candidate::Candidates, runtime::Runtime},
     identity::AssertionKeys,
     listener::{Drain, Listener},
     telemetry::{Format, Metrics, MetricsText, Traces},
@@ -74,6 +75,8 @@ pub struct Admin {
     pub(crate) history: Arc<History>,
     /// Permits for those who follow the records.
     pub(crate) followers: Arc<Semaphore>,
+    /// The place of a candidate, if the process was started with one.
+    pub candidates: Option<Arc<Candidates>>,
     /// Cancelled when the listener ends, which ends endless responses.
     pub ending: CancellationToken,
 }

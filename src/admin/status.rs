@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Admin, shown::ShownPartner};
+use super::{Admin, candidate::CandidateSection, shown::ShownPartner};
 use crate::{
     address::AddressSetStatus,
     audit::SinkStatus,
@@ -65,6 +65,8 @@ pub(super) struct Status {
     audit_records_lost: u64,
     /// The sinks of audit records.
     audit_sinks: Vec<SinkStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<CandidateSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     open_files: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -298,6 +300,7 @@ impl Admin {
             last_reload_error: self.lifecycle.last_reload_error().map(|error| error.to_string()),
             audit_records_lost: self.audit.dropped(),
             audit_sinks: self.audit.status(),
+            candidate: self.candidates.as_ref().map(|candidates| candidates.status().into()),
             open_files: connections.open_files,
             connections_warning: connections.warning(),
             listeners: connections.listeners.iter().map(ListenerStatus::of).collect(),

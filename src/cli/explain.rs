@@ -116,6 +116,13 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     let given = keys.is_some() || arguments.online;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let gateway = runtime.block_on(gateway(arguments, &document, now, keys))?;
+    if let Some(name) = &arguments.listener
+        && gateway.runtime().listener(name).is_none()
+    {
+        let known: Vec<_> = gateway.runtime().listeners.iter().map(|rules| &*rules.name).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        bail!("there is no listener `{name}`; the config has: {known}");
+    }
     let trial = match OfflineGateway::build(&document, now, OfflineKeys::Development) {
         Ok(trial) => trial,
         Err(fault) => bail!("{}", in_words(fault)),

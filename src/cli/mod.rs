@@ -56,7 +56,7 @@ enum Command {
     Token(token::TokenArguments),
     /// Explain the decision on one request: each step, and the fact that would turn it
     Explain(Box<explain::ExplainArguments>),
-    /// Verify files of audit records, and show them
+    /// Verify files of audit records, show them, or decide their requests once more
     Audit(audit::AuditArguments),
     /// Compare two configs: who gains access, who loses it, and what changes otherwise
     Diff(diff::DiffArguments),

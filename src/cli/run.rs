@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::{Document, Fingerprint, Report},
+    gateway::candidate::Sample,
     listener::{InheritedSocket, InheritedSockets},
     server::{self, Server, ServerError, ServerOptions},
     settings::watch::Watch,
@@ -37,6 +38,13 @@ pub struct RunArguments {
     /// Take over the listening sockets of the gateway that waits at this unix socket, if there is one, and wait there for the next
     #[arg(long, value_name = "SOCKET")]
     take_over: Option<PathBuf>,
+    /// A second config, which judges the requests as well, without any effect: what it would decide otherwise stands in records, in
+    /// metrics and on the status page
+    #[arg(long, value_name = "FILE")]
+    candidate: Option<PathBuf>,
+    /// The share of requests that the candidate judges
+    #[arg(long, value_name = "PERCENT", default_value = "100%", requires = "candidate")]
+    candidate_sample: Sample,
 }
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT, then drains. SIGHUP or a changed file reloads, SIGUSR1 reopens the files of records.
@@ -60,6 +68,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if let Some(workers) = arguments.workers {
         options.workers = workers.into();
     }
+    options.candidate = arguments.candidate.as_ref().map(|_| arguments.candidate_sample);
     let manager = ServiceManager::find();
     let (predecessor, sockets) = match inherited_sockets(arguments) {
         Ok(inherited) => inherited,
@@ -87,7 +96,8 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
             "with --take-over two processes write the audit files for a moment, which breaks their chain"
         );
     }
-    control.block_on(serve(&mut server, signals, (&manager, predecessor), arguments, &document));
+    let beside = judge_beside(&server, arguments);
+    control.block_on(serve(&mut server, signals, (&manager, predecessor), arguments, (&document, beside)));
     manager.tell("STOPPING=1\nSTATUS=draining");
     tracing::info!("draining");
     server.drain();
@@ -126,19 +136,42 @@ fn load(arguments: &RunArguments) -> Result<Document, Report> {
         .map_err(|report| report.with_the_rest(|document, faults| drop(server::try_out(document, faults))))
 }
 
+/// Reads the candidate and lets it judge beside the active config, if there is one. It has no effect, and neither have its faults: they
+/// are told. Returns the files whose change calls for another reading.
+fn judge_beside(server: &Server, arguments: &RunArguments) -> Vec<PathBuf> {
+    let Some(path) = &arguments.candidate else { return Vec::new() };
+    let document = match Document::load(path) {
+        Ok(document) => document,
+        Err(report) => {
+            report.log();
+            tracing::warn!(faults = report.summary(), "the candidate cannot be read; no candidate judges");
+            server.rejects_candidate(report.lines().join("\n"));
+            return vec![path.clone()];
+        }
+    };
+    match server.judge_beside(&document) {
+        Ok(()) => tracing::info!(digest = document.fingerprint.digest(), "the candidate judges beside the config in force"),
+        Err(report) => {
+            report.log();
+            tracing::warn!(faults = report.summary(), "the candidate cannot be used; no candidate judges");
+        }
+    }
+    document.files.iter().chain(&document.folders).cloned().chain(server.candidate_files()).collect()
+}
+
 /// Handles signals and file changes until the process is stopped.
 async fn serve(
     server: &mut Server,
     mut signals: Signals,
     (manager, predecessor): (&ServiceManager, Option<Predecessor>),
     arguments: &RunArguments,
-    document: &Document,
+    (document, beside): (&Document, Vec<PathBuf>),
 ) {
     let mut succession = Succession::begin(predecessor, arguments.take_over.as_deref());
     let mut signs_of_life = ServiceManager::watchdog().map(tokio::time::interval);
     manager.tell("READY=1\nSTATUS=serving");
     let mut in_force = document.fingerprint.clone();
-    let mut watch = Watch::new(watched(server, document));
+    let mut watch = Watch::new(watched(server, document).into_iter().chain(beside));
     loop {
         let (told, cause) = tokio::select! {
             told = signals.next() => (told, Cause::Signal),
@@ -299,10 +332,16 @@ impl fmt::Display for Cause {
 fn reload(server: &mut Server, arguments: &RunArguments, (watch, in_force): (&mut Watch, &mut Fingerprint), cause: &Cause) {
     let document = match load(arguments) {
         Ok(document) => document,
-        Err(report) => return not_taken(server, &report, cause),
+        Err(report) => {
+            not_taken(server, &report, cause);
+            // The candidate is another file, and goes on beside the config that stays.
+            judge_beside(server, arguments);
+            return;
+        }
     };
     let result = server.reload(&document);
-    watch.set(watched(server, &document));
+    let beside = judge_beside(server, arguments);
+    watch.set(watched(server, &document).into_iter().chain(beside));
     match result {
         Ok(()) => {
             let changes = document.fingerprint.changes_since(in_force).join("; ");

@@ -18,11 +18,14 @@ pub struct FactNames {
     pub parameters: BTreeSet<String>,
     /// The query parameters that credentials are taken from, in lower case.
     secret_parameters: BTreeSet<String>,
+    /// The places of tokens and keys: `header x-token`, `query token`.
+    pub places: BTreeSet<String>,
 }
 
 impl FactNames {
     pub(crate) fn of(document: &Node) -> Self {
         let mut names = Self::default();
+        names.places.extend(USUAL_PLACES.map(str::to_owned));
         names.visit(document);
         // What usually holds a credential is never recorded, whatever reads it.
         names.parameters.retain(|name| {
@@ -42,8 +45,21 @@ impl FactNames {
                     match &*key.text {
                         "check-header" => self.checked(value),
                         // A header or a parameter that a token or a key is taken from is a credential.
-                        "header-name" => self.secret_headers.extend(texts(value).map(str::to_ascii_lowercase)),
-                        "query-parameter-name" => self.secret_parameters.extend(texts(value).map(str::to_ascii_lowercase)),
+                        "header-name" => {
+                            self.secret_headers.extend(texts(value).map(str::to_ascii_lowercase));
+                            self.places.extend(texts(value).map(|name| format!("header {}", name.to_ascii_lowercase())));
+                        }
+                        "query-parameter-name" => {
+                            self.secret_parameters.extend(texts(value).map(str::to_ascii_lowercase));
+                            self.places.extend(texts(value).map(|name| format!("query {name}")));
+                        }
+                        "cors" => self.headers.extend(OF_PREFLIGHTS.map(str::to_owned)),
+                        // A field that proves a proxy, or hands a certificate on.
+                        "require-header" => self.secret_headers.extend(keys(value).map(str::to_ascii_lowercase)),
+                        "from" => {
+                            let header = value.get("header").and_then(Node::as_text);
+                            self.secret_headers.extend(header.map(str::to_ascii_lowercase));
+                        }
                         _ => {}
                     }
                     self.visit(value);
@@ -76,6 +92,20 @@ impl FactNames {
         let of = if names_secret(policy) { &mut self.secret_headers } else { &mut self.headers };
         of.insert(name.to_ascii_lowercase());
     }
+}
+
+/// The places of tokens and keys where the config names none.
+const USUAL_PLACES: [&str; 2] = ["header authorization", "header ocp-apim-subscription-key"];
+/// The fields that the policy `cors` reads.
+const OF_PREFLIGHTS: [&str; 3] = ["origin", "access-control-request-method", "access-control-request-headers"];
+
+/// Returns the keys of a map.
+fn keys(node: &Node) -> impl Iterator<Item = &str> {
+    let entries = match &node.kind {
+        Kind::Map(entries) => &**entries,
+        _ => &[],
+    };
+    entries.iter().map(|(key, _)| &*key.text)
 }
 
 /// Returns the text, or those of a list.

@@ -8,6 +8,7 @@ mod beside;
 mod document;
 mod effect;
 mod exposure;
+mod fact_marks;
 mod fact_names;
 mod fingerprint;
 mod forms;
@@ -38,6 +39,8 @@ pub use self::admin::{AdminConfig, HealthConfig};
 use std::collections::BTreeMap;
 
 pub use document::{Document, Written};
+pub(crate) use fact_marks::proofs;
+pub use fact_marks::{FactMarks, Marked};
 pub use fact_names::FactNames;
 pub use fingerprint::Fingerprint;
 pub use listener::ListenerConfig;

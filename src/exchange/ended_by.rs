@@ -13,6 +13,8 @@ pub enum EndedBy {
     CertificateExpired,
     /// The last day of the partner's access.
     PartnerExpired,
+    /// The last day of the partner's API key.
+    ApiKeyExpired,
     /// The partner's access was taken away.
     PartnerDisabled,
     /// The listener's `max-stream`.
@@ -32,6 +34,7 @@ impl EndedBy {
             Self::TokenExpired => "token-expired",
             Self::CertificateExpired => "certificate-expired",
             Self::PartnerExpired => "partner-expired",
+            Self::ApiKeyExpired => "api-key-expired",
             Self::PartnerDisabled => "partner-disabled",
             Self::MaxStream => "max-stream",
             Self::GrpcTimeout => "grpc-timeout",

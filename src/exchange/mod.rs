@@ -2,6 +2,7 @@
 
 mod asked;
 mod ended_by;
+mod evidence;
 pub(crate) mod held;
 mod note;
 mod route_label;
@@ -10,6 +11,7 @@ pub(crate) use self::held::{HeldPermit, Pending};
 pub use self::{
     asked::Asked,
     ended_by::EndedBy,
+    evidence::{Earlier, Evidence, KeyEvidence, TokenEvidence},
     held::Held,
     note::{Note, Notes},
     route_label::{RouteLabel, RouteNames},
@@ -27,7 +29,10 @@ use crate::{
     expression::{ErrorFacts, Facts, Variables},
     listener::{BytesRead, Connection, Sent},
     partner::{Access, ApiKey, Partner},
-    refusal::{Reason, trace::Trace},
+    refusal::{
+        Reason,
+        trace::{StandIn, Trace},
+    },
     request::{Captures, IncomingRequest, NamedToken, Relayed, RequestId, TokenPlace, TraceContext},
     upstream::Upstream,
 };
@@ -98,6 +103,8 @@ pub struct Exchange {
     pub own_connection: bool,
     /// The result of each policy, if the trace is read.
     pub trace: Trace,
+    /// The evidence for judging the request once more: noted where somebody will, given where that is done.
+    pub evidence: Option<Box<Evidence>>,
     /// The limits that the request occupies until its response has ended.
     pub limits: Held,
     /// True if a `cors` policy governs the response: the upstream's own CORS headers are then dropped.
@@ -115,8 +122,24 @@ impl Exchange {
     #[inline]
     pub fn begin(clock: Clock, connection: Arc<Connection>, worker: usize) -> Self {
         let began = clock.read();
+        let id = RequestId::generate(began.unix);
+        let trace = if tracing::enabled!(tracing::Level::DEBUG) { Trace::read() } else { Trace::default() };
+        Self::with(clock, connection, worker, began, id, trace)
+    }
+
+    /// Starts the exchange of a request that is judged once more, of which only the decision is wanted.
+    pub(crate) fn again(original: &mut Self, connection: Arc<Connection>) -> Self {
+        let clock = Clock::standing(original.began);
+        let trace = Trace::trial(StandIn::for_decision(), false);
+        let mut again = Self::with(clock, connection, original.worker, original.began, original.id.clone(), trace);
+        again.evidence = original.evidence.take();
+        again
+    }
+
+    #[inline]
+    fn with(clock: Clock, connection: Arc<Connection>, worker: usize, began: Reading, id: RequestId, trace: Trace) -> Self {
         Self {
-            id: RequestId::generate(began.unix),
+            id,
             began,
             clock,
             connection,
@@ -146,7 +169,8 @@ impl Exchange {
             api_key: None,
             own_token: None,
             own_connection: false,
-            trace: if tracing::enabled!(tracing::Level::DEBUG) { Trace::read() } else { Trace::default() },
+            trace,
+            evidence: None,
             limits: Held::default(),
             cors: false,
             response_headers: HeaderMap::new(),
@@ -218,6 +242,7 @@ impl Exchange {
             id: self.id.as_str(),
             variables: &self.variables,
             clock: &self.clock,
+            known: self.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref()),
         }
     }
 
@@ -272,6 +297,14 @@ impl Exchange {
             let _ = write!(who, " {}", certificate.thumbprint_sha256());
         }
         who.into()
+    }
+
+    /// Notes that a decision depends on a fact that is not known, where only the decision is wanted.
+    #[cold]
+    pub(crate) fn lacks(&mut self, fact: impl Into<std::borrow::Cow<'static, str>>) {
+        if let Some(stand_in) = self.trace.decision_alone() {
+            stand_in.lacks(fact);
+        }
     }
 
     /// Notes that a token with this expiry was accepted by a policy that accepts this clock skew.

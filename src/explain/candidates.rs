@@ -8,6 +8,7 @@ use super::{
     addresses::AddressList,
     entry::policy_at,
     operands,
+    token::FoundPlace,
     token_candidates::{self, Entry},
     variant::{Change, Variant},
 };
@@ -88,7 +89,9 @@ impl<'a> Refused<'a> {
             Reason::TlsRequired => self.tls(),
             Reason::CallerAddressUnparsable => self.forwarding_fields(),
             Reason::HeaderCheckFailed => self.checked_header(),
+            Reason::ApiKeyMissing | Reason::ApiKeyInvalid => self.api_keys(),
             Reason::PartnerAddressNotAllowed
+            | Reason::PartnerDisabled
             | Reason::PartnerExpired
             | Reason::PartnerUnknown
             | Reason::PartnerCredentialTooWeak
@@ -248,6 +251,25 @@ impl<'a> Refused<'a> {
         to.collect()
     }
 
+    /// Returns keys of the partners that may pass, in the first place of the policy.
+    fn api_keys(&self) -> Vec<Candidate> {
+        let Some(PolicyConfig::ValidateApiKey(policy)) = self.policy() else { return Vec::new() };
+        let place = match (policy.header_name.as_ref().and_then(|names| names.as_slice().first()), &policy.query_parameter_name) {
+            (Some(name), _) => FoundPlace::Header(name.clone(), String::new()),
+            (None, Some(name)) => FoundPlace::Query(name.clone()),
+            (None, None) => FoundPlace::Header("Ocp-Apim-Subscription-Key".to_owned(), String::new()),
+        };
+        let from = if self.outcome.reason == Some(Reason::ApiKeyMissing) { "absent" } else { "another one" };
+        let may = |name: &&String| policy.partners.as_ref().is_none_or(|only| only.contains(name));
+        let partners = self.config().partners.iter().filter(|(_, partner)| !partner.api_keys.is_empty()).map(|(name, _)| name);
+        let candidate = |name: &String| {
+            let who = format!("whoever has given partners.{name} its API key");
+            let change = Change::ApiKey(name.clone(), place.clone());
+            Candidate::new("API key", from, format!("one of partners.{name}"), change, who)
+        };
+        partners.filter(may).take(MOST).map(candidate).collect()
+    }
+
     /// Returns the partner that calls, with its name.
     fn partner_config(&self) -> Option<(&'a String, &'a PartnerConfig)> {
         self.config().partners.get_key_value(self.outcome.partner.as_deref()?)
@@ -259,6 +281,11 @@ impl<'a> Refused<'a> {
             (Reason::PartnerAddressNotAllowed, Some((name, partner)), _) => {
                 let who = format!("the partner, from an address of partners.{name}");
                 partner.addresses.as_ref().map(|entries| self.listed_addresses(entries, &who)).unwrap_or_default()
+            }
+            (Reason::PartnerDisabled, Some((name, _)), _) => {
+                let who = format!("whoever keeps partners.{name}, whose access is switched off");
+                let change = Change::PartnerEnabled(name.clone());
+                vec![Candidate::new(format!("partners.{name}.enabled"), "false", "true", change, who)]
             }
             (Reason::PartnerExpired, Some((name, partner)), _) => {
                 let last = partner.expires.map(|day| day.end().saturating_sub(1));

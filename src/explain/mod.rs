@@ -18,6 +18,7 @@ mod token;
 mod token_candidates;
 mod token_facts;
 mod turning;
+mod untried;
 mod upstream;
 mod variant;
 

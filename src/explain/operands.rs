@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     candidates::{Candidate, MOST, Refused},
     describe::is_credential,
+    entry::policy_at,
     token::FoundPlace,
     variant::Change,
 };
@@ -32,14 +33,17 @@ pub(crate) struct Operand {
 }
 
 static PATHS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"\b[a-z_][a-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*|\["[^"\\]*"\])+"#).expect("a pattern that is tested")
+    Regex::new(r#"\b[a-z_][a-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*|\["[^"\\]*"\]|\['[^'\\]*'\])+"#)
+        .expect("a pattern that is tested")
 });
 static TEXTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#""([^"\\]*)"|'([^'\\]*)'"#).expect("a pattern that is tested"));
 static CLAIM: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"^([a-z_][a-z0-9_]*)\.claims(?:\.([A-Za-z0-9_]+)|\["([^"]+)"\])$"#).expect("a pattern that is tested")
+    Regex::new(r#"^([a-z_][a-z0-9_]*)\.claims(?:\.([A-Za-z0-9_]+)|\["([^"]+)"\]|\['([^']+)'\])$"#)
+        .expect("a pattern that is tested")
 });
 static NAMED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"^request\.(headers|query)(?:\.([A-Za-z0-9_]+)|\["([^"]+)"\])$"#).expect("a pattern that is tested")
+    Regex::new(r#"^request\.(headers|query)(?:\.([A-Za-z0-9_]+)|\["([^"]+)"\]|\['([^']+)'\])$"#)
+        .expect("a pattern that is tested")
 });
 
 /// Returns the texts of an expression, with their bytes; those that name a member, as `["dept"]` after a word does, are none.
@@ -90,6 +94,7 @@ pub(crate) fn operands(expression: &str, outcome: &Outcome) -> Vec<Operand> {
         id: &outcome.id,
         variables: &outcome.variables,
         clock: &clock,
+        known: None,
     };
     let names: Vec<Box<str>> = outcome.named_tokens.iter().map(|token| (*token.name).into()).collect();
     let value = |path: &str| {
@@ -132,7 +137,7 @@ pub(super) fn candidates(refused: &Refused<'_>, reason: Reason) -> Vec<Candidate
         return Vec::new();
     }
     let mut found = Vec::new();
-    for expression in expressions(refused) {
+    for expression in expressions(refused).into_iter().map(|expression| with_variables(refused, expression)) {
         let operands = operands(&expression, refused.outcome);
         let mut literals = literals(&expression);
         literals.push("value".to_owned());
@@ -147,6 +152,37 @@ pub(super) fn candidates(refused: &Refused<'_>, reason: Reason) -> Vec<Candidate
     }
     found.truncate(MOST_TRIED);
     found
+}
+
+/// Returns an expression with the values of variables in place of their names, as the policies before have set them: what they were made
+/// of are the facts that may be changed.
+fn with_variables(refused: &Refused<'_>, expression: String) -> String {
+    /// The nesting of variables that are made of variables.
+    const DEEPEST: usize = 4;
+    static VARIABLE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\bvariables\s*\.\s*([a-z][a-z0-9_]*)").expect("a valid pattern"));
+    let places = refused.outcome.steps.iter().rev().filter_map(|step| step.place.as_ref());
+    let set: Vec<_> = places
+        .filter_map(|place| match policy_at(refused.config(), place) {
+            Some(PolicyConfig::SetVariable(config)) => Some(config),
+            _ => None,
+        })
+        .collect();
+    let mut expression = expression;
+    for _ in 0..DEEPEST {
+        let replaced = VARIABLE.replace_all(&expression, |found: &regex::Captures<'_>| {
+            let Some(config) = set.iter().find(|config| config.name == found[1]) else { return found[0].to_owned() };
+            match config.value.strip_prefix("@(").and_then(|inner| inner.strip_suffix(')')) {
+                Some(inner) => format!("({inner})"),
+                None => format!("'{}'", config.value.replace(['\'', '\\'], "")),
+            }
+        });
+        if replaced == expression {
+            break;
+        }
+        expression = replaced.into_owned();
+    }
+    expression
 }
 
 /// Returns the expressions of the entry that refused.
@@ -210,7 +246,7 @@ fn setting(refused: &Refused<'_>, operand: &Operand, literal: &str) -> Option<Ca
         );
     }
     if let Some(named) = NAMED.captures(&operand.path) {
-        let name = named.get(2).or(named.get(3))?.as_str().to_owned();
+        let name = named.get(2).or(named.get(3)).or(named.get(4))?.as_str().to_owned();
         return match &named[1] {
             "headers" => make(Change::Header(name, Some(literal.to_owned())), "the caller"),
             _ => make(Change::Parameter(name, literal.to_owned()), "the caller"),
@@ -257,7 +293,7 @@ fn truth(refused: &Refused<'_>, operand: &Operand) -> Option<Candidate> {
 
 fn claim_of(path: &str) -> Option<(&str, &str)> {
     let found = CLAIM.captures(path)?;
-    Some((found.get(1)?.as_str(), found.get(2).or(found.get(3))?.as_str()))
+    Some((found.get(1)?.as_str(), found.get(2).or(found.get(3)).or(found.get(4))?.as_str()))
 }
 
 /// Returns the place of the token that an expression calls so.
@@ -280,6 +316,8 @@ mod tests {
         let condition = "@(token.claims[\"extn.dept\"] == \"sales\" && request.path.startsWith(\"/a\") || 'x' in token.roles)";
 
         assert_eq!(paths(condition), ["token.claims[\"extn.dept\"]", "request.path", "token.roles"]);
+        assert_eq!(paths("@(request.headers['x-team'] == 'a.b')"), ["request.headers['x-team']"]);
+        assert_eq!(claim_of("token.claims['extn.dept']"), Some(("token", "extn.dept")));
         assert_eq!(literals(condition), ["sales", "/a", "x"]);
     }
 

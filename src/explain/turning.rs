@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     candidates::{Candidate, Refused},
+    untried,
     variant::{Change, Variant},
 };
 use crate::{
@@ -77,7 +78,7 @@ pub(super) async fn find(
         current = reached;
     }
     if !turns(&current) {
-        return Some(Turning::none(&current));
+        return Some(untried::of(document, &current).unwrap_or_else(|| Turning::none(&current)));
     }
     // What the request itself had there: later facts were found in requests that were changed already.
     let own: BTreeMap<String, String> = facts.iter().rev().map(|fact| (fact.name.clone(), fact.from.clone())).collect();
@@ -87,7 +88,11 @@ pub(super) async fn find(
         leads_to: leads_to(&last),
         tried: true,
         who: facts.iter().map(|fact| fact.who.clone()).collect(),
-        request: search.variant(&facts).map(|variant| (variant.signed(trial), variant.now())),
+        // Where a fact outside of the request has changed, no request tells it.
+        request: search
+            .variant(&facts)
+            .filter(|variant| variant.edited(document).is_none())
+            .map(|variant| (variant.signed(trial), variant.now())),
         facts: facts
             .into_iter()
             .map(|Candidate { name, from, to, .. }| TurningFact { from: own.get(&name).cloned().unwrap_or(from), name, to })
@@ -96,7 +101,7 @@ pub(super) async fn find(
 }
 
 impl Turning {
-    fn none(stopped: &Outcome) -> Self {
+    pub(super) fn none(stopped: &Outcome) -> Self {
         Self { facts: Vec::new(), leads_to: leads_to(stopped), tried: false, who: vec![who_else(stopped)], request: None }
     }
 }
@@ -114,7 +119,11 @@ impl Search<'_> {
     async fn run(&mut self, facts: &[Candidate]) -> Outcome {
         self.runs += 1;
         match self.variant(facts) {
-            Some(variant) => variant.run(self.trial).await,
+            Some(variant) => match variant.edited(self.document).map(|edited| self.trial.build_after(&edited)) {
+                None => variant.run(self.trial).await,
+                Some(Ok(gateway)) => variant.run(&gateway).await,
+                Some(Err(_)) => Outcome::default(),
+            },
             None => Outcome::default(),
         }
     }
@@ -205,20 +214,10 @@ fn leads_to(outcome: &Outcome) -> String {
 fn who_else(outcome: &Outcome) -> String {
     use crate::refusal::Reason;
     match outcome.reason {
-        Some(Reason::PartnerDisabled) => {
-            format!("whoever keeps partners.{}, whose access is switched off", outcome.partner.as_deref().unwrap_or_default())
-        }
         Some(Reason::PartnerRouteNotAllowed) => {
             format!("whoever keeps partners.{}, whose routes are others", outcome.partner.as_deref().unwrap_or_default())
         }
         Some(reason) if reason.status().is_server_error() => "the operator of the gateway".to_owned(),
-        Some(
-            Reason::ClientCertificateMissing
-            | Reason::ClientCertificateUntrusted
-            | Reason::ClientCertificateExpired
-            | Reason::ClientCertificateRevoked
-            | Reason::ClientCertificateNotAllowed,
-        ) => "the caller, with a certificate that is accepted; none can be made for a trial".to_owned(),
         _ => "nobody with a single fact that a caller controls".to_owned(),
     }
 }

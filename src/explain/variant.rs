@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::token::{FoundPlace, FoundToken, tokens_of};
 use crate::{
     caller::AddressSource,
+    config::Document,
     offline::{OfflineGateway, OfflineRequest, Outcome, development_key},
+    partner::ApiKeyConfig,
 };
 
 /// The explained request, taken apart so that its facts can be changed.
@@ -17,8 +19,17 @@ pub(crate) struct Variant {
     tokens: Vec<FoundToken>,
     /// The time, in seconds since 1970.
     now: u64,
+    /// The changes of the config that stand for facts outside of the request.
+    edits: Vec<Edit>,
     /// How the caller's address is told, and the trusted hops between it and the peer.
     told: Option<(AddressSource, Vec<IpAddr>)>,
+}
+
+/// A change of the config that stands for a fact outside of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Edit {
+    Enabled(String),
+    TrialKey(String),
 }
 
 /// A changed fact.
@@ -52,7 +63,14 @@ pub(crate) enum Change {
     Time(u64),
     /// A field of the form in the body.
     FormField(String, String),
+    /// The switch of this partner, turned on.
+    PartnerEnabled(String),
+    /// An API key of this partner in this place: one that is made for the trial.
+    ApiKey(String, FoundPlace),
 }
+
+/// Stands for an API key of a partner, which only its holder knows.
+const TRIAL_KEY: &str = "an-api-key-that-is-made-for-a-trial";
 
 impl Variant {
     /// Takes a request apart.
@@ -61,7 +79,7 @@ impl Variant {
             let trusted = caller.hops.iter().filter(|hop| hop.trusted_by.is_some()).skip(1).map(|hop| hop.address);
             (caller.source, trusted.collect())
         });
-        Self { request: request.clone(), tokens: tokens_of(request), now, told }
+        Self { request: request.clone(), tokens: tokens_of(request), now, edits: Vec::new(), told }
     }
 
     /// Returns the token in a place of these, the most preferred first.
@@ -110,6 +128,11 @@ impl Variant {
                 let header = Map::new();
                 self.tokens.push(FoundToken { place: place.clone(), header, claims: claims.clone() });
             }
+            Change::PartnerEnabled(name) => self.edits.push(Edit::Enabled(name.clone())),
+            Change::ApiKey(partner, place) => {
+                place.put(&mut self.request, Some(TRIAL_KEY));
+                self.edits.push(Edit::TrialKey(partner.clone()));
+            }
             // All tokens are signed anew for a trial.
             Change::Signed(_) => {}
             Change::Time(now) => {
@@ -153,6 +176,27 @@ impl Variant {
     pub(crate) async fn run(&self, gateway: &OfflineGateway) -> Outcome {
         gateway.begin(self.now);
         gateway.run(&self.signed(gateway)).await
+    }
+
+    /// Returns the config with which the variant is to be judged; `None` if that is the one in question.
+    pub(crate) fn edited(&self, document: &Document) -> Option<Document> {
+        if self.edits.is_empty() {
+            return None;
+        }
+        let mut document = document.clone();
+        for edit in &self.edits {
+            let (Edit::Enabled(name) | Edit::TrialKey(name)) = edit;
+            let Some(partner) = document.config.partners.get_mut(name) else { continue };
+            match edit {
+                Edit::Enabled(_) => partner.enabled = true,
+                Edit::TrialKey(_) => {
+                    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, TRIAL_KEY.as_bytes());
+                    let hexadecimal: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+                    partner.api_keys.push(ApiKeyConfig { sha256: hexadecimal.as_str().into(), owner: None, expires: None });
+                }
+            }
+        }
+        Some(document)
     }
 
     fn set_claims(&mut self, place: &FoundPlace, claims: &[(String, Option<Value>)]) -> bool {

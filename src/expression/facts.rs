@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::{
+    known::KnownFacts,
     node::{Field, Path},
     value::{EvaluationError, List, Map, Value},
     variables::Variables,
@@ -51,6 +52,8 @@ pub struct Facts<'a> {
     pub variables: &'a Variables,
     /// The clock.
     pub clock: &'a Clock,
+    /// The facts that are known of a request that is judged by its record.
+    pub known: Option<&'a KnownFacts>,
 }
 
 /// The refusal that `on-error` answers.
@@ -110,6 +113,9 @@ impl<'a> Facts<'a> {
             Field::ErrorPolicy => self.error.and_then(|error| error.policy).and_then(text),
             Field::Captures => Some(Value::Map(Map::Captures(self.captures))),
         };
+        if let Some(known) = self.known {
+            known.look_at(&path.field, found.is_some());
+        }
         found.ok_or_else(|| EvaluationError::Absent(path.told.clone()))
     }
 

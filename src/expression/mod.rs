@@ -57,6 +57,7 @@ mod check;
 mod evaluate;
 mod facts;
 mod functions;
+mod known;
 mod literal;
 mod node;
 mod operands;
@@ -82,10 +83,12 @@ use self::{
 };
 pub use self::{
     facts::{ErrorFacts, Facts},
+    known::KnownFacts,
     value::{EvaluationError, List, Map, Value},
     variables::Variables,
 };
 pub(crate) use self::{functions::could_be_two, literal::literal, record::RecordCondition};
+pub(crate) use variables::MOST as MOST_OF_VARIABLES;
 
 /// Returns whether a token may have this name: a word that expressions can use and that has no meaning yet.
 pub(crate) fn is_free_name(name: &str) -> bool {

@@ -89,6 +89,7 @@ impl World {
             id: "0198c0de",
             variables: &self.variables,
             clock: &self.clock,
+            known: None,
         }
     }
 }

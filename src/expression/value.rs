@@ -5,7 +5,7 @@ use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 use http::HeaderMap;
 use serde_json::Value as Json;
 
-use super::{certificate::CertificateField, facts, node::Kind};
+use super::{certificate::CertificateField, facts, node::Kind, variables};
 use crate::{certificate::ClientCertificate, entra::token::Members, request::Captures};
 
 /// The value of an expression, or of a part of one. Borrows from the request wherever it can.
@@ -172,6 +172,42 @@ impl<'a> Value<'a> {
                 Json::Object(json)
             }
         })
+    }
+
+    /// Returns whether the value takes no more than these bytes as JSON, before it is made.
+    pub(crate) fn fits(&self, most: usize) -> bool {
+        let mut left = most;
+        self.weigh(&mut left).is_some()
+    }
+
+    /// Takes the bytes of the value from those that are left; `None` if they are not enough.
+    fn weigh(&self, left: &mut usize) -> Option<()> {
+        let mut spend = |bytes: usize| left.checked_sub(bytes).map(|rest| *left = rest);
+        match self {
+            Self::Bool(_) | Self::Int(_) | Self::Large(_) | Self::Double(_) => spend(variables::EACH),
+            Self::Text(text) => spend(variables::EACH + text.len()),
+            Self::List(List::Json(list)) => list.iter().try_for_each(|entry| spend(variables::weight(entry))),
+            Self::List(List::Texts(list)) => list.iter().try_for_each(|text| spend(variables::EACH + text.len())),
+            Self::List(List::Made(list)) => list.iter().try_for_each(|entry| entry.weigh(left)),
+            Self::Map(Map::Json(map)) => map.iter().try_for_each(|(name, entry)| spend(name.len() + variables::weight(entry))),
+            Self::Map(Map::Claims(claims)) => {
+                claims.iter().try_for_each(|(name, entry)| spend(name.len() + variables::weight(entry)))
+            }
+            Self::Map(Map::Made(map)) => map.iter().try_for_each(|(name, entry)| {
+                *left = left.checked_sub(name.len())?;
+                entry.weigh(left)
+            }),
+            // Joined and decoded they are no longer than this.
+            Self::Map(Map::Headers(headers)) => {
+                headers.iter().try_for_each(|(name, value)| spend(variables::EACH + name.as_str().len() + value.len()))
+            }
+            Self::Map(Map::Query(query)) => spend(variables::EACH + query.len()),
+            Self::Map(Map::Captures(captures)) => {
+                captures.segments.iter().try_for_each(|(name, value)| spend(variables::EACH + name.len() + value.len()))
+            }
+            // Bounded where it was read.
+            Self::Map(Map::Certificate(_)) => spend(variables::EACH),
+        }
     }
 
     /// Returns whether two values are equal; `spend` is called before each comparison.

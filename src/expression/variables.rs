@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde_json::Value as Json;
 
 /// The most bytes that the variables of a request may hold.
-pub(super) const MOST: usize = 64 * 1024;
+pub(crate) const MOST: usize = 64 * 1024;
 
 /// The variables of a request, in the order they were first set. Takes no memory until one is set.
 #[derive(Clone, Default)]
@@ -51,9 +51,11 @@ impl Variables {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
+/// The bytes of a value beside its text.
+pub(super) const EACH: usize = 16;
+
 /// Returns about the memory that a value takes, in bytes.
-fn weight(value: &Json) -> usize {
-    const EACH: usize = 16;
+pub(super) fn weight(value: &Json) -> usize {
     EACH + match value {
         Json::Null | Json::Bool(_) | Json::Number(_) => 0,
         Json::String(text) => text.len(),
@@ -90,5 +92,23 @@ mod tests {
         assert!(variables.get("b").is_none());
         // In place of itself it fits again and again.
         assert!(variables.set(&"a".into(), json!(half)).is_ok());
+    }
+
+    #[test]
+    fn a_value_is_weighed_before_it_is_made() {
+        use crate::expression::{List, Map, Value};
+
+        let claim = json!({ "a": ["x".repeat(100), 1, null], "b": { "c": "y".repeat(100) } });
+        let list = claim["a"].as_array().unwrap();
+        let object = claim.as_object().unwrap();
+        let made = Value::List(List::Made(vec![Value::Text("z".repeat(100).into()), Value::Bool(true)].into()));
+        for (value, least) in [
+            (Value::List(List::Json(list)), 100 + 3 * EACH),
+            (Value::Map(Map::Json(object)), 200 + 2 + 1 + 6 * EACH),
+            (made, 100 + 2 * EACH),
+            (Value::Map(Map::Query("a=1&b=2")), EACH + 7),
+        ] {
+            assert!(value.fits(least) && !value.fits(least - 1), "{least}");
+        }
     }
 }

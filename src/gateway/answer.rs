@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     base::error_chain::chain,
-    exchange::{Decision, EndedBy, Timings},
+    exchange::{Decision, EndedBy, Exchange, Timings},
     gateway::{
         Recorder, hints,
         inner::InnerBody,
@@ -31,6 +31,16 @@ use crate::{
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Builds the body of a refusal once more, by what was noted of it.
+pub(super) fn as_refused(exchange: &Exchange, status: StatusCode) -> Response<ResponseBody> {
+    let reason = exchange.outcome.decision.reason().unwrap_or(Reason::InternalError);
+    let code = exchange.outcome.code.as_deref().unwrap_or(reason.code());
+    let problem = problem(code, status.as_u16(), reason.title(), exchange.id.as_str(), None);
+    let mut response = Response::new(ResponseBody::whole(problem));
+    *response.status_mut() = status;
+    response
+}
 
 /// Builds the response to a refused request, and notes the refusal for the record.
 pub(crate) fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {

@@ -85,7 +85,7 @@ impl DataPlane {
         let end = match judged {
             Ok(Ok(Ok(answer))) => return conclude(Ok(answer), &rules, recorder),
             Ok(Ok(Err(end))) => end,
-            Ok(Err(panic)) => End::Refused(panicked(&*panic, &recorder)),
+            Ok(Err(panic)) => End::Refused(panicked(&*panic, &recorder.exchange)),
             Err(_) => End::Refused(Refusal::new(Reason::DecisionTimeout, "the decision took longer than the proxy waits for it")),
         };
         recorder.exchange.timings.policies = recorder.exchange.elapsed();
@@ -153,7 +153,10 @@ async fn judge(recorder: &mut Recorder, rules: &Arc<DecisionRules>, request: htt
     }));
     let question = rules.dialect.question(parts, &message)?;
     let mut received = receive(recorder, question)?;
-    match forward(recorder, &mut received).await {
+    let Recorder { exchange, incoming: Some(incoming), runtime, .. } = recorder else {
+        return Err(Refusal::from(Reason::InternalError).into());
+    };
+    match forward(exchange, incoming, runtime, &mut received).await {
         Ok(_) => {}
         Err(Stop::Refuse(refusal)) => return Err(refusal.into()),
         Err(Stop::Respond(_)) => {
@@ -161,7 +164,6 @@ async fn judge(recorder: &mut Recorder, rules: &Arc<DecisionRules>, request: htt
             return Err(Refusal::new(Reason::InternalError, "a policy answered a request that is only decided").into());
         }
     }
-    let exchange = &recorder.exchange;
     let Some(asked) = &exchange.asked else { return Err(Refusal::from(Reason::InternalError).into()) };
     let Some(header) = &asked.admitted else { return Err(Refusal::from(Reason::InternalError).into()) };
     let answer = rules.admit(&Admitted { received: &asked.received, header }, &exchange.response_headers);
@@ -315,7 +317,8 @@ pub(super) async fn try_out(
     incoming: &IncomingRequest,
     mut outgoing: UpstreamRequest,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    if exchange.trace.stand_in().is_none() {
+    // What is judged once more was no question then either.
+    if exchange.trace.stand_in().is_none() || exchange.trace.decides_only() {
         return Err(Refusal::new(Reason::NoRoute, "the route is decided for other proxies, and leads nowhere by itself")
             .with_hint("ask the listener with `decides`, or give the route an `upstream`"));
     }

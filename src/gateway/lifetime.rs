@@ -24,7 +24,7 @@ use crate::{
 /// # Errors
 /// Fails if the listener requires a certificate and this one is not acceptable.
 pub(super) fn admit_certificate(exchange: &mut Exchange, rules: Option<&ListenerRules>) -> Result<(), CertificateFault> {
-    let Exchange { connection, judged_certificate, certificate, listener_authorities, worker, clock, .. } = exchange;
+    let Exchange { connection, judged_certificate, certificate, listener_authorities, worker, clock, evidence, .. } = exchange;
     let mut admit = |rules: &ListenerSettings| {
         let Some(asked) = rules.client_certificates() else { return Ok(()) };
         *listener_authorities = Some(asked.authorities().clone());
@@ -32,6 +32,9 @@ pub(super) fn admit_certificate(exchange: &mut Exchange, rules: Option<&Listener
             return Ok(());
         }
         let shown = connection.certificate();
+        if let Some(known) = evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref()) {
+            known.look_at_certificate();
+        }
         *judged_certificate = shown.cloned();
         asked.admit(shown.map(|shown| &**shown), *worker, clock.unix_seconds())?;
         *certificate = shown.cloned();
@@ -83,6 +86,8 @@ pub(super) fn ended_by_time(exchange: &Exchange) -> EndedBy {
         EndedBy::TokenExpired
     } else if is(exchange.certificate.as_ref().map(|certificate| certificate.not_after() + 1)) {
         EndedBy::CertificateExpired
+    } else if is(exchange.api_key.as_ref().filter(|_| exchange.let_through()).and_then(|key| key.until)) {
+        EndedBy::ApiKeyExpired
     } else if deadline(exchange) == Some(ends) {
         EndedBy::GrpcTimeout
     } else if ends < exchange.max_stream() {

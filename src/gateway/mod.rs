@@ -3,6 +3,7 @@
 mod addresses;
 mod admin_rules;
 pub mod answer;
+pub mod candidate;
 mod decide;
 mod grpc;
 mod hints;
@@ -11,6 +12,7 @@ mod lifetime;
 mod listeners;
 pub(crate) mod record;
 mod recorded;
+mod refused;
 mod replayed;
 mod request_record;
 pub mod runtime;
@@ -21,7 +23,6 @@ pub(crate) use self::inner::{Answering, Inner};
 pub use self::record::Recorder;
 pub(crate) use self::record::record_connection_event;
 use std::{
-    any::Any,
     future::poll_fn,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -45,10 +46,12 @@ use crate::{
     base::{header_names::X_REQUEST_ID, lock::lock},
     caller::Caller,
     connection::{ConnectionEvent, Scheme},
-    exchange::{Decision, Exchange, Timings},
+    exchange::{Decision, Evidence, Exchange, Timings},
     gateway::{
         answer::ResponseBody,
+        candidate::Candidates,
         lifetime::{admit_certificate, has_connection_of_its_own, unless_revoked},
+        refused::{panicked, refuse},
         runtime::{Runtime, Snapshot},
         tunnel::{Downstream, Tunnel},
     },
@@ -89,6 +92,8 @@ pub(crate) struct WorkerState {
     traces: Option<Arc<Traces>>,
     /// Set once the gateway drains.
     draining: Arc<AtomicBool>,
+    /// The place of a config that judges beside the active one, if the process was started so.
+    candidates: Option<Arc<Candidates>>,
 }
 
 impl DataPlane {
@@ -102,17 +107,24 @@ impl DataPlane {
                 log: Arc::new(WorkerLog::new(audit, worker)),
                 traces: None,
                 draining: Arc::default(),
+                candidates: None,
             }),
             worker,
         }
     }
 
-    /// Returns the data plane of a process: its requests' spans go there, and this tells it of the drain.
+    /// Returns the data plane of a process: its requests' spans go there, this tells it of the drain, and a candidate judges
+    /// its requests as well whenever there is one.
     #[must_use]
-    pub(crate) fn of_process(self, traces: Option<Arc<Traces>>, draining: Arc<AtomicBool>) -> Self {
+    pub(crate) fn of_process(
+        self,
+        traces: Option<Arc<Traces>>,
+        draining: Arc<AtomicBool>,
+        candidates: Option<Arc<Candidates>>,
+    ) -> Self {
         let WorkerState { snapshot, log, .. } = &*self.state;
         let snapshot = Mutex::new(lock(snapshot).clone());
-        Self { state: Arc::new(WorkerState { snapshot, log: log.clone(), traces, draining }), ..self }
+        Self { state: Arc::new(WorkerState { snapshot, log: log.clone(), traces, draining, candidates }), ..self }
     }
 
     /// Returns whether requests should come here: all that the config needs is there, and the gateway does not drain.
@@ -145,14 +157,14 @@ impl DataPlane {
         self.process(arrival, connection, inner, None)
     }
 
-    /// Processes a request as [`serve`](Self::serve) does, but calls nothing outside of the gateway: `trace` has what stands in for it.
+    /// Processes a request as [`serve`](Self::serve) does, but calls nothing outside of the gateway: the trial has what stands in for it.
     pub(crate) fn try_out(
         &self,
         arrival: Arrival,
         connection: &Arc<Connection>,
-        trace: Trace,
+        trial: Trial,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
-        self.process(arrival, connection, None, Some(trace))
+        self.process(arrival, connection, None, Some(trial))
     }
 
     #[inline]
@@ -161,25 +173,35 @@ impl DataPlane {
         arrival: Arrival,
         connection: &Arc<Connection>,
         inner: Option<Box<dyn Inner>>,
-        trace: Option<Trace>,
+        trial: Option<Trial>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
         let runtime = self.snapshot();
         let mut recorder = Recorder::begin(runtime, connection.clone(), self.worker, self.state.clone());
-        if let Some(trace) = trace {
-            recorder.exchange.trace = trace;
+        if let Some(trial) = trial {
+            (recorder.exchange.trace, recorder.exchange.evidence) = (trial.trace, trial.evidence);
+            if let Some(id) = trial.id {
+                recorder.exchange.id = id;
+            }
             decide::stand_in(&mut recorder);
+        } else {
+            recorder.keep_evidence();
         }
         let mut received = match arrival {
             Arrival::Request(mut request) => catch_unwind(AssertUnwindSafe(|| receive(&mut recorder, &mut request, inner)))
-                .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder))),
+                .unwrap_or_else(|panic| Err(panicked(&*panic, &recorder.exchange))),
             Arrival::Broken(broken) => Err(broken.into()),
         };
         async move {
             let result = match received {
                 Ok(ref mut received) => {
-                    // Pinned here: a future that is wrapped is a large one that is moved once more.
-                    let forwarded = caught(pin!(forward(&mut recorder, received))).await;
-                    forwarded.unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder))))
+                    let forwarded = match &mut *recorder {
+                        Recorder { exchange, incoming: Some(incoming), runtime, .. } => {
+                            // Pinned here: a future that is wrapped is a large one that is moved once more.
+                            caught(pin!(forward(exchange, incoming, runtime, received))).await
+                        }
+                        _ => Ok(Err(Reason::InternalError.into())),
+                    };
+                    forwarded.unwrap_or_else(|panic| Err(Stop::Refuse(panicked(&*panic, &recorder.exchange))))
                 }
                 Err(refusal) => Err(Stop::Refuse(refusal)),
             };
@@ -206,39 +228,15 @@ async fn caught<F: Future>(mut future: Pin<&mut F>) -> thread::Result<F::Output>
     .await
 }
 
-/// Makes the refusal for a request in which the gateway panicked. The process's hook has logged the panic itself.
-fn panicked(panic: &(dyn Any + Send), recorder: &Recorder) -> Refusal {
-    tracing::error!(request_id = recorder.exchange.id.as_str(), "the gateway panicked; this request was refused");
-    // Other texts are put together while the gateway runs, and may quote what the caller sent.
-    let literal = panic.downcast_ref::<&'static str>().copied().unwrap_or("the log says where");
-    Refusal::new(Reason::InternalError, format!("the gateway panicked: {literal}"))
-}
-
-/// Makes the response to a refused request, with its route's additions for clients.
-fn refuse(refusal: Refusal, recorder: &mut Recorder) -> Response<ResponseBody> {
-    let mut response = answer::refuse(refusal, recorder);
-    let exchange = &recorder.exchange;
-    let metadata = recorder.route().and_then(|route| route.metadata.as_ref());
-    if let (Some(metadata), Some(incoming)) = (metadata, &recorder.incoming) {
-        let status = response.status();
-        metadata.name_in(response.headers_mut(), status, exchange, incoming);
-    }
-    on_error(&mut response, recorder);
-    response
-}
-
-/// Applies the policies of `on-error`, of the route or of all, to the response to a refused request. Nobody reads one to a caller who has
-/// left, and a request whose head could not be read has no policies.
-fn on_error(response: &mut Response<ResponseBody>, recorder: &mut Recorder) {
-    let Recorder { exchange, incoming: Some(incoming), runtime, .. } = recorder else { return };
-    if exchange.outcome.decision == Decision::Refused(Reason::ClientLeft) {
-        return;
-    }
-    let list = match &exchange.route {
-        Some(route) => &runtime.routes[route.index].on_error,
-        None => &runtime.on_error,
-    };
-    list.answer_refusal(exchange, incoming, response);
+/// The conditions of a request that is tried out.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    /// The steps, and what stands in for everything outside.
+    pub(crate) trace: Trace,
+    /// The evidence by which it is judged, where it is judged once more.
+    pub(crate) evidence: Option<Box<Evidence>>,
+    /// The id of the request; `None` for a new one.
+    pub(crate) id: Option<RequestId>,
 }
 
 /// A request whose head was read.
@@ -291,10 +289,12 @@ fn receive(
 }
 
 /// Handles a request from its route to the head of its response.
-async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Response<ResponseBody>, Stop> {
-    let Recorder { exchange, incoming: Some(incoming), runtime, .. } = recorder else {
-        return Err(Reason::InternalError.into());
-    };
+async fn forward(
+    exchange: &mut Exchange,
+    incoming: &mut IncomingRequest,
+    runtime: &Snapshot,
+    received: &mut Received,
+) -> Result<Response<ResponseBody>, Stop> {
     if incoming.asks_about_the_server() {
         let allow = runtime.table.allow(&incoming.authority.host).cloned().unwrap_or(USUAL_METHODS);
         return Ok(answer::options(allow));
@@ -323,6 +323,11 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     route.admits(incoming, received.scheme)?;
     route.limits.hold(incoming, &mut received.body)?;
     exchange.max_stream = route.limits.max_stream;
+    if let Some(evidence) = exchange.evidence.as_mut().filter(|evidence| !evidence.is_recorded()) {
+        // For whoever judges the request once more, as it was received.
+        let changes = route.trusted_headers.is_some() || route.reserved.claims_some(&incoming.headers, &route.read);
+        evidence.headers = changes.then(|| incoming.headers.clone());
+    }
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
         trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
@@ -339,8 +344,13 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
     route.key_places.iter().for_each(|place| place.clear(&mut outgoing));
     route.inbound.run(exchange, incoming, &mut outgoing).await?;
     route.identity_headers.apply(exchange, incoming, &mut outgoing.headers)?;
+    let decides_only = exchange.trace.decides_only();
     if let Some(assertion) = &route.backend_assertion {
-        assertion.apply(exchange, &route.reserved, &mut outgoing)?;
+        if decides_only {
+            assertion.judge(exchange, &route.reserved, &outgoing)?;
+        } else {
+            assertion.apply(exchange, &route.reserved, &mut outgoing)?;
+        }
     }
     exchange.timings.policies = exchange.elapsed();
     if exchange.asked.is_some() {
@@ -359,7 +369,9 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
         Action::Forward(upstream) => {
             let chosen = exchange.backend.clone();
             let upstream = chosen.as_ref().unwrap_or(upstream);
-            exchange.outcome.hint = hints::before(route, upstream, incoming);
+            if !decides_only {
+                exchange.outcome.hint = hints::before(route, upstream, incoming);
+            }
             let upstream_exchange = UpstreamExchange {
                 route,
                 upstream: upstream.as_ref(),
@@ -374,7 +386,9 @@ async fn forward(recorder: &mut Recorder, received: &mut Received) -> Result<Res
         }
         Action::Service => Box::pin(inner::call(route, exchange, incoming, outgoing, received)).await?,
     };
-    route.outbound.apply(exchange, incoming, &mut response)?;
+    if !decides_only {
+        route.outbound.apply(exchange, incoming, &mut response)?;
+    }
     Ok(response)
 }
 
@@ -443,6 +457,9 @@ impl UpstreamExchange<'_> {
             && has_connection_of_its_own(exchange, self.route, self.incoming);
         self.route.authorization.apply(exchange, self.incoming, outgoing).await?;
         exchange.outcome.allow();
+        if exchange.trace.decides_only() {
+            return Ok(Response::new(ResponseBody::whole(bytes::Bytes::new())));
+        }
         set_forwarding_headers(exchange, self.incoming, outgoing);
         if let Some(stand_in) = exchange.trace.stand_in() {
             let upgrade = (self.route.websocket && self.incoming.asks_for_websocket()).then_some(&WEBSOCKET);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{WorkerState, request_record, spans};
+use super::{WorkerState, candidate::CandidateVerdict, request_record, spans};
 use crate::{
     audit::{
         WorkerLog,
@@ -15,7 +15,7 @@ use crate::{
     },
     base::{buffers, clock::Clock},
     connection::ConnectionEvent,
-    exchange::{Decision, EndedBy, Exchange, Held},
+    exchange::{Decision, EndedBy, Evidence, Exchange, Held},
     gateway::runtime::Snapshot,
     listener::Connection,
     refusal::Reason,
@@ -54,6 +54,25 @@ impl Recorder {
         self.runtime.route(&self.exchange)
     }
 
+    /// Notes from the beginning on by what the request is judged, if somebody will judge it once more.
+    pub(super) fn keep_evidence(&mut self) {
+        let worker = self.exchange.worker;
+        let for_candidate = self.state.candidates.as_ref().is_some_and(|candidates| candidates.takes(worker));
+        if for_candidate || self.runtime.recorded.is_for_replay() {
+            self.exchange.evidence = Some(Box::new(Evidence { for_candidate, ..Evidence::default() }));
+        }
+    }
+
+    /// Lets the candidate judge the request, now that its response was sent.
+    fn judge_beside(&mut self) -> Option<CandidateVerdict> {
+        let wanted = self.exchange.evidence.as_ref().is_some_and(|evidence| evidence.for_candidate);
+        if !wanted || thread::panicking() {
+            return None;
+        }
+        let state = self.state.clone();
+        state.candidates.as_ref()?.judge(self)
+    }
+
     /// Settles pending counts, counts the request and writes its record.
     fn conclude(&mut self) {
         let decision = self.exchange.outcome.decision;
@@ -79,7 +98,8 @@ impl Recorder {
         if let Some(traces) = &self.state.traces {
             spans::push(traces, self, duration);
         }
-        self.state.log.append(|buffer, id| request_record::write(buffer, id, self, duration));
+        let candidate = self.judge_beside();
+        self.state.log.append(|buffer, id| request_record::write(buffer, id, self, duration, candidate.as_ref()));
         if let Some(incoming) = &mut self.incoming {
             buffers::keep_headers(std::mem::take(&mut incoming.headers));
         }
@@ -106,7 +126,9 @@ impl Recorder {
             counters.count_would_deny(&refusal.at, refusal.code());
         }
         self.runtime.unrouted[*worker].end();
-        if let Some(partner) = &self.exchange.partner {
+        // Anybody can name a partner's application in a token request: until Entra has answered it is not the partner that was seen.
+        let proven = self.exchange.relayed.as_ref().is_none_or(|relayed| relayed.proven);
+        if let Some(partner) = self.exchange.partner.as_ref().filter(|_| proven) {
             partner.counters[*worker].count(reason, self.exchange.began.unix.as_secs());
         }
     }

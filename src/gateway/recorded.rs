@@ -49,8 +49,13 @@ impl Recorded {
             }),
             routes: routes.iter().map(route).collect(),
             claims: config.claims.iter().map(|name| name.as_str().into()).collect(),
-            replay: config.replay.then(|| (&document.fact_names).into()),
+            replay: config.replay.then(|| ReplayNames::of(document)),
         }
+    }
+
+    /// Returns whether records have what a later replay needs.
+    pub(super) const fn is_for_replay(&self) -> bool {
+        self.replay.is_some()
     }
 
     /// Returns the part of the route with this index.

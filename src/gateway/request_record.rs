@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use http::{Version, header};
 
 use super::{
+    candidate::CandidateVerdict,
     record::{Recorder, microseconds},
     recorded::ConnectionPart,
     replayed,
 };
 use crate::{
-    audit::line::{Line, address, hexadecimal, number, object, objects, plain, shown, text, truth},
+    audit::line::{Line, address, hexadecimal, list, number, object, objects, plain, shown, text, truth},
     base::header_names::X_REQUEST_ID,
     entra::token::TokenSeen,
     exchange::{EndedBy, Exchange, Note, WouldDeny},
@@ -20,7 +21,13 @@ use crate::{
 };
 
 /// Writes the record of a request that took this long.
-pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, duration: Duration) {
+pub(super) fn write(
+    buffer: &mut Vec<u8>,
+    record_id: u128,
+    recorder: &Recorder,
+    duration: Duration,
+    candidate: Option<&CandidateVerdict>,
+) {
     let Recorder { exchange, runtime, .. } = recorder;
     let (incoming, recorded) = (recorder.incoming.as_ref(), &runtime.recorded);
 
@@ -63,6 +70,9 @@ pub(super) fn write(buffer: &mut Vec<u8>, record_id: u128, recorder: &Recorder, 
         plain!(line, "code", refusal.code());
         text!(line, "place", refusal.place.as_deref());
     });
+    if let Some(verdict) = candidate {
+        candidates(&mut line, verdict);
+    }
     match (exchange.token.as_ref().or(exchange.refused_token.as_ref()), &exchange.relayed) {
         (Some(token), _) => {
             line.members(&token.recorded);
@@ -110,6 +120,17 @@ fn caller_request_id(line: &mut Line<'_>, exchange: &Exchange, incoming: &Incomi
     }
 }
 
+/// Writes what the candidate would have decided.
+fn candidates(line: &mut Line<'_>, verdict: &CandidateVerdict) {
+    object!(line, "candidate", |line: &mut Line<'_>| {
+        plain!(line, "digest", &*verdict.digest);
+        plain!(line, "verdict", verdict.verdict);
+        plain!(line, "code", verdict.code.as_deref());
+        text!(line, "route", verdict.route.as_deref());
+        list!(line, "judged_without", verdict.judged_without.iter().map(|fact| &**fact));
+    });
+}
+
 /// Writes the notes that policies have made.
 fn notes(line: &mut Line<'_>, notes: &[Note]) {
     objects!(line, "notes", notes, |line: &mut Line<'_>, note: &Note| {
@@ -132,8 +153,8 @@ fn head(line: &mut Line<'_>, incoming: &IncomingRequest) {
     };
     plain!(line, "http_version", version);
     text!(line, "method", incoming.method.as_str());
-    text!(line, "host", Some(&*incoming.authority.host).filter(|host| !host.is_empty()));
-    text!(line, "path", &*incoming.target.path);
+    text!(line, "host", Some(shown(incoming.authority.host.as_bytes())).filter(|host| !host.is_empty()).as_deref());
+    text!(line, "path", &*shown(incoming.target.path.as_bytes()));
     if let Some(agent) = incoming.headers.get(header::USER_AGENT) {
         text!(line, "user_agent", &*shown(agent.as_bytes()));
     }
@@ -144,6 +165,7 @@ fn asked_for(line: &mut Line<'_>, relayed: &Relayed) {
     text!(line, "tenant_id", &*relayed.tenant);
     text!(line, "client_application", &*relayed.client);
     plain!(line, "credential_kind", relayed.credential.as_str());
+    truth!(line, "client_verified", relayed.proven);
 }
 
 /// Writes the statements of a token that was not verified.

@@ -139,6 +139,15 @@ pub enum Purpose {
     Mounted,
     /// A layer in an application: in addition, routes without an upstream lead to the application's service.
     BeforeService,
+    /// A candidate, which judges the requests of a running gateway and has no effect. What it shares with that one it reads.
+    Beside,
+}
+
+impl Purpose {
+    /// Returns whether the config is one of a server.
+    const fn has_listeners(self) -> bool {
+        matches!(self, Self::Listeners | Self::Beside)
+    }
 }
 
 /// The context in which a runtime is built.
@@ -175,9 +184,11 @@ impl Runtime {
         let Document { config, base, .. } = document;
 
         let sets = AddressSets::build(&config.address_sets, base, &root.key("address-sets"), clock.unix_seconds(), faults);
-        let tenants = Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults)
-            .relative_to(base)
-            .with_issuers(&config.issuers, &root.key("issuers"), faults);
+        let tenants =
+            Tenants::build(&config.tenants, previous.map(|old| &old.tenants), &root.key("tenants"), faults).relative_to(base);
+        let beside = purpose == Purpose::Beside;
+        let tenants = if beside { tenants.with_tokens_apart() } else { tenants };
+        let tenants = tenants.with_issuers(&config.issuers, &root.key("issuers"), faults);
         let secrets = document.secrets.after(previous.map(|old| &old.secrets));
         let http = identity_http(config, document, previous, &root.key("identity-http"), faults)?;
         let setting = CredentialsContext {
@@ -191,7 +202,7 @@ impl Runtime {
         let credentials = Credentials::build(&config.credentials, &setting, &root.key("credentials"), faults);
         let routes: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
         let limit_store = limit_store(config, &credentials, (base, &secrets, clock), previous, faults);
-        let limits = previous.map_or_else(Arc::default, |old| old.limits.clone());
+        let limits = previous.filter(|_| !beside).map_or_else(Arc::default, |old| old.limits.clone());
         limits.begin_build(limit_store.clone());
         let with = PartnersContext {
             sets: &sets,
@@ -210,17 +221,17 @@ impl Runtime {
             &config.upstreams,
             base,
             workers,
-            previous.map(|old| &old.upstreams),
+            previous.filter(|_| !beside).map(|old| &old.upstreams),
             &root.key("upstreams"),
             faults,
         );
         upstreams.lint(&root.key("upstreams"), clock.unix_seconds(), faults);
-        if purpose == Purpose::Listeners {
+        if purpose.has_listeners() {
             super::addresses::check(config, faults);
         }
-        let mut listeners = build_listeners(document, purpose == Purpose::Listeners, (&sets, clock), faults);
+        let mut listeners = build_listeners(document, purpose.has_listeners(), (&sets, clock), faults);
         lint_certificates(config, &listeners, clock.unix_seconds(), faults);
-        let admin = (purpose == Purpose::Listeners).then(|| AdminRules::build(config, base, &tenants, faults)).flatten();
+        let admin = purpose.has_listeners().then(|| AdminRules::build(config, base, &tenants, faults)).flatten();
         let described = described(&config.routes, &root.key("routes"), faults);
         let table = route_table(config, &described, faults);
         let assertion_keys = assertion_keys(document, clock, previous, faults);
@@ -329,6 +340,11 @@ impl Runtime {
         if let Some(keys) = &self.assertion_keys {
             keys.start(background);
         }
+    }
+
+    /// Starts to fetch the signing keys that the active config does not have. Nothing else is fetched for a candidate.
+    pub(super) fn start_beside(&self, active: &Self, background: &Handle) {
+        self.tenants.start_beside(&active.tenants, &self.http, &self.clock, background);
     }
 
     /// Fetches the signing keys, and nothing else; waits until each was tried.

@@ -17,7 +17,10 @@ fn what_each_request_has_stays_small() {
         let (plane, connection): (&'static DataPlane, &'static Arc<Connection>) = (unmade(), unmade());
         plane.serve(unmade(), connection, None)
     });
-    let forward = size_of_future(|| forward(unmade::<&'static mut Recorder>(), unmade::<&'static mut Received>()));
+    let forward = size_of_future(|| {
+        let (exchange, incoming): (&'static mut Exchange, &'static mut IncomingRequest) = (unmade(), unmade());
+        forward(exchange, incoming, unmade::<&'static Snapshot>(), unmade::<&'static mut Received>())
+    });
     for (name, size, limit) in [
         ("the future of a request", serve, 3_200),
         ("the future of its way to the upstream", forward, 3_008),

@@ -137,6 +137,16 @@ impl BackendAssertion {
         Ok(())
     }
 
+    /// Does the same as [`apply`](Self::apply) where only the decision is wanted: nothing is signed.
+    ///
+    /// # Errors
+    /// Fails if the caller is unknown, or if a field cannot be repeated in the assertion.
+    pub(crate) fn judge(&self, exchange: &Exchange, reserved: &Reserved, outgoing: &UpstreamRequest) -> Result<(), Refusal> {
+        exchange.token.as_deref().ok_or(AssertionFault::Nobody)?;
+        made_by_us(reserved, outgoing)?;
+        Ok(())
+    }
+
     fn made(
         &self,
         token: &Token,

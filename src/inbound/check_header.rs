@@ -85,6 +85,9 @@ impl CheckHeader {
         incoming: &IncomingRequest,
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
+        if let Some(known) = exchange.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref()) {
+            known.look_at_header(&self.name);
+        }
         Ok(self.check(incoming, &exchange.clock)?)
     }
 

@@ -20,7 +20,7 @@ use crate::{
         mode::ModeConfig,
     },
     partner::{Call, Partner, PartnerFault, Partners},
-    refusal::{Reason, Refusal, Stop},
+    refusal::{Reason, Refusal, Stop, trace::StandIn},
     request::IncomingRequest,
     settings::{Faults, Lint, Place},
     upstream::UpstreamRequest,
@@ -203,6 +203,8 @@ impl CheckPartner {
             Err(fault) => {
                 exchange.partner = fault.partner().and_then(|name| self.partners.get(name)).cloned();
                 if matches!(fault, PartnerFault::Certificate(_)) {
+                    let known = exchange.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref());
+                    known.into_iter().for_each(|known| known.look_at_certificate());
                     exchange.judged_certificate = exchange.proven_certificate().cloned();
                 }
                 let hint = exchange.partner_name().map(|name| format!("see `partners.{name}`"));
@@ -219,6 +221,9 @@ impl CheckPartner {
 /// Fails if the partner has called too often.
 pub(crate) async fn admit(partner: &Arc<Partner>, exchange: &mut Exchange) -> Result<(), Refusal> {
     exchange.partner = Some(partner.clone());
+    if partner.has_limits() && exchange.trace.decision_alone().map(StandIn::passes_limits).is_some() {
+        return Ok(());
+    }
     if exchange.limits.partner.as_ref() != Some(&partner.name) {
         partner.count(1, &exchange.clock, &mut exchange.trace, &mut exchange.response_headers).await?;
         exchange.limits.partner = Some(partner.name.clone());

@@ -30,7 +30,7 @@ use crate::{
         Concurrency, OnStoreFailureConfig, Owner, StoreChoice, StoreConfig,
         store::{SharedPermits, StoreUnavailable},
     },
-    refusal::{Reason, Refusal, Stop},
+    refusal::{Reason, Refusal, Stop, trace::StandIn},
     request::IncomingRequest,
     settings::Place,
     upstream::UpstreamRequest,
@@ -91,6 +91,9 @@ impl LimitConcurrency {
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
         let key = key_text(&self.key, &exchange.facts(incoming)).map_err(Refusal::from)?;
+        if exchange.trace.decision_alone().map(StandIn::passes_limits).is_some() {
+            return Ok(());
+        }
         let permit = match &self.shared {
             Some(shared) if exchange.trace.stand_in().is_none() => {
                 // Boxed, so that only these requests have the room for it.

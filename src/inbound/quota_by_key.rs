@@ -32,7 +32,7 @@ use crate::{
         Announcement, CountReceipt, Counted, Counter, Limiter, OnStoreFailureConfig, StoreChoice, StoreConfig, Taken, exceeded,
         store::{self, SharedCounter, SharedKind},
     },
-    refusal::{Reason, Refusal, Stop},
+    refusal::{Reason, Refusal, Stop, trace::StandIn},
     request::IncomingRequest,
     settings::{ConfigDuration, Place, Size},
     upstream::UpstreamRequest,
@@ -101,6 +101,9 @@ impl QuotaByKey {
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
         let (key, cost) = self.asked(exchange, incoming)?;
+        if exchange.trace.decision_alone().map(StandIn::passes_limits).is_some() {
+            return Ok(());
+        }
         let limiter = self.bandwidth.as_ref().or(self.calls.as_ref().map(|(limiter, _)| limiter));
         if limiter.is_some_and(|limiter| limiter.is_shared(&mut exchange.trace)) {
             // Boxed, so that only these requests have the room for it.

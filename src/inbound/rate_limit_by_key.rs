@@ -34,7 +34,7 @@ use crate::{
         exceeded,
         store::{SharedCounter, SharedKind},
     },
-    refusal::{Reason, Refusal, Stop},
+    refusal::{Reason, Refusal, Stop, trace::StandIn},
     request::IncomingRequest,
     settings::{ConfigDuration, Faults, Place},
     upstream::UpstreamRequest,
@@ -106,6 +106,9 @@ impl RateLimitByKey {
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
         let (key, cost) = self.asked(exchange, incoming)?;
+        if exchange.trace.decision_alone().map(StandIn::passes_limits).is_some() {
+            return Ok(());
+        }
         let (taken, receipt) = if self.limiter.is_shared(&mut exchange.trace) {
             // Boxed, so that only these requests have the room for it.
             Box::pin(self.limiter.take_shared(&key, cost, &exchange.clock)).await.map_err(Refusal::from)?

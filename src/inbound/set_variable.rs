@@ -18,7 +18,7 @@ use super::settings::{DependsOn, PolicySettings, Subject};
 use super::{build_context::BuildContext, set_header::WhenAbsent};
 use crate::{
     exchange::Exchange,
-    expression::{EvaluationError, Facts, Template, Value, Variables},
+    expression::{EvaluationError, Facts, MOST_OF_VARIABLES, Template, Value, Variables},
     refusal::{Reason, Refusal, Stop},
     request::IncomingRequest,
     settings::Place,
@@ -124,6 +124,10 @@ impl SetVariable {
         let mut variables = facts.variables.clone();
         match self.value(facts)? {
             Some(value) => {
+                // Before it is copied: a token or a header may hold much more than variables may.
+                if !value.fits(MOST_OF_VARIABLES) {
+                    return Err(self.unavailable(EvaluationError::Cost("variables may hold")));
+                }
                 let value = value.into_json().map_err(|error| self.unavailable(error))?;
                 let set = variables.set(&self.name, value);
                 set.map_err(|_| self.unavailable(EvaluationError::Cost("variables may hold")))?;

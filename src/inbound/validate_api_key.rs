@@ -17,12 +17,13 @@ use super::settings::{DependsOn, PolicySettings};
 use super::{
     build_context::{BuildContext, PartnerRoute},
     check_partner::{self, CheckPartner, CheckPartnerConfig},
+    mode::ModeConfig,
 };
 use crate::{
     entra::token::TokenKind,
-    exchange::Exchange,
+    exchange::{Exchange, KeyEvidence},
     outgoing::field,
-    partner::Call,
+    partner::{Call, KeyMark, PresentedKey},
     refusal::{Reason, Refusal, Stop},
     request::{IncomingRequest, Reserved, TokenPlace},
     settings::{Lint, OneOrMany, Place},
@@ -46,6 +47,8 @@ pub struct ValidateApiKeyConfig {
     pub query_parameter_name: Option<String>,
     /// The partners that may pass. Default: all whose `routes` allow it.
     pub partners: Option<Vec<String>>,
+    /// `report-only` records and counts refusals instead of enforcing them. Default: enforce.
+    pub mode: ModeConfig,
 }
 
 /// Admits the calls of partners that send an API key of theirs.
@@ -70,6 +73,10 @@ impl PolicySettings for ValidateApiKeyConfig {
 
     fn judges(&self) -> bool {
         true
+    }
+
+    fn mode(&self) -> ModeConfig {
+        self.mode
     }
 }
 
@@ -114,14 +121,16 @@ impl ValidateApiKey {
     }
 
     pub(crate) async fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
-        let mut presented = None;
+        let (mut presented, mut at) = (None, None);
         for place in &self.places {
             presented = key_in(place, incoming).map_err(challenged)?;
             if presented.is_some() {
+                at = Some(place);
                 break;
             }
         }
-        let presented = presented.ok_or(KeyUnreadable::Missing).map_err(challenged)?;
+        let (presented, place) = presented.zip(at).ok_or(KeyUnreadable::Missing).map_err(challenged)?;
+        let presented = self.recorded(exchange, place)?.map_or(PresentedKey::Text(&presented), PresentedKey::Marked);
         let certificate = exchange.proven_certificate().cloned();
         let call = Call {
             application: None,
@@ -132,7 +141,15 @@ impl ValidateApiKey {
             address: exchange.caller_address(),
             route: self.partner.route(),
         };
-        match self.partner.partners().judge_key(&presented, call, self.partner.only(), &exchange.clock) {
+        let judged = self.partner.partners().judge_key(presented, call, self.partner.only(), &exchange.clock);
+        if let Some(evidence) = &mut exchange.evidence
+            && !evidence.is_recorded()
+        {
+            let key = judged.as_ref().map_or_else(|(_, key)| *key, |(_, key)| Some(*key));
+            let (place, among) = (place.clone(), self.partner.partners().keys_mark());
+            evidence.keys.push(KeyEvidence { place, among, mark: key.map(|key| key.mark()) });
+        }
+        match judged {
             Ok((partner, key)) => {
                 let (partner, key) = (partner.clone(), key.clone());
                 exchange.api_key = Some(key);
@@ -146,6 +163,26 @@ impl ValidateApiKey {
                 exchange.api_key = key;
                 let refusal = challenged(fault);
                 Err(if let Some(hint) = hint { refusal.with_hint(hint) } else { refusal })
+            }
+        }
+    }
+}
+
+impl ValidateApiKey {
+    /// Returns the key that a record names in this place, if the request is judged by its record.
+    ///
+    /// # Errors
+    /// Fails if the record does not tell which of the config's keys it was.
+    fn recorded(&self, exchange: &mut Exchange, place: &TokenPlace) -> Result<Option<Option<KeyMark>>, Refusal> {
+        let Some(evidence) = exchange.evidence.as_deref().filter(|evidence| evidence.is_recorded()) else { return Ok(None) };
+        let known = evidence.keys.iter().find(|key| key.place == *place);
+        let same_keys = || self.partner.partners().keys_mark();
+        match known {
+            // A key that was none of those then may be one of those now.
+            Some(key) if key.mark.is_some() || key.among == same_keys() => Ok(Some(key.mark)),
+            _ => {
+                exchange.lacks("the API key");
+                Err(Reason::ApiKeyInvalid.into())
             }
         }
     }

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 pub use self::{
     keys::{KeysFault, OfflineKeys, development_key},
     mint::{MintFault, TokenSpec, TokenSpecCredential, TokenSpecKind},
-    outcome::{CallerFacts, Outcome, Verdict},
+    outcome::{CallerFacts, Decided, Outcome, Verdict},
     request::{OfflineRequest, RequestFault},
 };
 use crate::{
@@ -26,11 +26,13 @@ use crate::{
     base::clock::Clock,
     caller::Caller,
     config::{Document, Report},
+    exchange::Evidence,
     gateway::{
-        DataPlane,
+        DataPlane, Trial,
         runtime::{Purpose, Runtime, RuntimeContext},
     },
     refusal::trace::{StandIn, Trace},
+    request::RequestId,
     settings::Faults,
     telemetry::Metrics,
 };
@@ -171,12 +173,24 @@ impl OfflineGateway {
         self.clock.unix_seconds()
     }
 
+    /// Decides a request by the evidence of an earlier judgement. Limits are passed, and nothing is made for an upstream.
+    pub async fn decide(&self, request: &OfflineRequest, evidence: Box<Evidence>, id: Option<RequestId>) -> Decided {
+        let trial = Trial { trace: Trace::trial(StandIn::for_decision(), false), evidence: Some(evidence), id };
+        let connection = Arc::new(request.connection(&self.runtime));
+        let mut response = self.plane.try_out(request.arrival(), &connection, trial).await;
+        let decided = response.body_mut().recorder().map(Decided::of).unwrap_or_default();
+        drop(response);
+        // The record has no sink, and is not kept for anybody.
+        self.audit.flush();
+        decided
+    }
+
     /// Runs a request through the gateway.
     pub async fn run(&self, request: &OfflineRequest) -> Outcome {
         let stand_in = StandIn { unasked: self.unasked.clone(), ..StandIn::answering(request.answer.clone()) };
-        let trace = Trace::trial(stand_in, request.read_trace);
+        let trial = Trial { trace: Trace::trial(stand_in, request.read_trace), evidence: None, id: None };
         let connection = Arc::new(request.connection(&self.runtime));
-        let mut response = self.plane.try_out(request.arrival(), &connection, trace).await;
+        let mut response = self.plane.try_out(request.arrival(), &connection, trial).await;
         let mut outcome = match response.body_mut().recorder() {
             Some(recorder) => Outcome::of(recorder),
             None => Outcome::default(),

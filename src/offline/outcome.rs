@@ -117,6 +117,37 @@ pub struct Outcome {
     pub incoming: Option<IncomingRequest>,
 }
 
+/// The decision on a request that was judged once more.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// The code of a refusal.
+    pub code: Option<String>,
+    /// The name of the route.
+    pub route: Option<Arc<str>>,
+    /// The facts that the decision depends on and that are not known.
+    pub unknown: Vec<String>,
+    /// The facts that were left out.
+    pub judged_without: Vec<&'static str>,
+}
+
+impl Decided {
+    pub(crate) fn of(recorder: &mut Recorder) -> Self {
+        let exchange = &mut recorder.exchange;
+        let stand_in = exchange.trace.take().1;
+        let (judged_without, lacked) = stand_in.map(|it| (it.unasked, it.unknown)).unwrap_or_default();
+        let recorded = exchange.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref());
+        let missed = recorded.map(|known| known.missed()).unwrap_or_default();
+        let outcome = &exchange.outcome;
+        let reason = outcome.decision.reason();
+        Self {
+            code: reason.map(|reason| outcome.code.as_deref().unwrap_or(reason.code()).to_owned()),
+            route: exchange.route.as_ref().map(|route| route.name().clone()),
+            unknown: lacked.into_iter().map(std::borrow::Cow::into_owned).chain(missed).collect(),
+            judged_without,
+        }
+    }
+}
+
 impl Outcome {
     pub(crate) fn of(recorder: &mut Recorder) -> Self {
         let incoming = recorder.exchange.trace.is_read().then(|| recorder.incoming.clone()).flatten();

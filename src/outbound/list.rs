@@ -49,6 +49,11 @@ impl OutboundList {
         self
     }
 
+    /// Returns whether there is no policy.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Applies the policies of `on-error` to the response with which a request is refused. The record keeps what was decided.
     pub(crate) fn answer_refusal<B: From<Bytes>>(
         &self,
@@ -85,6 +90,8 @@ impl OutboundList {
         self.0.iter().any(|policy| match &policy.kind {
             Kind::SetHeader(policy) => same_folded(policy.name().as_str(), name.as_str()),
             Kind::SetVariable(_) | Kind::SetStatus(_) | Kind::SetBody(_) | Kind::Trace(_) | Kind::ReturnResponse(_) => false,
+            #[cfg(test)]
+            Kind::Panic(_) => false,
             Kind::Choose { branches, otherwise } => {
                 branches.iter().map(|(_, list)| list).chain([otherwise]).any(|list| list.speaks_for(name))
             }
@@ -115,6 +122,8 @@ impl Withheld for OutboundList {
             || self.0.iter().any(|policy| match &policy.kind {
                 Kind::SetHeader(policy) => policy.name() == name,
                 Kind::SetVariable(_) | Kind::SetStatus(_) | Kind::SetBody(_) | Kind::Trace(_) => false,
+                #[cfg(test)]
+                Kind::Panic(_) => false,
                 // It takes the place of all that the server says.
                 Kind::ReturnResponse(_) => true,
                 Kind::Choose { branches, otherwise } => {
@@ -164,6 +173,8 @@ impl Builder<'_, '_> {
                     ReturnResponse::build(config, &place, self.context).map(Box::new).map(Kind::ReturnResponse)
                 }
                 OutboundPolicyConfig::Choose(branches) => self.choose(branches, &place, &at),
+                #[cfg(test)]
+                OutboundPolicyConfig::Panic(text) => Some(Kind::Panic(text.clone())),
                 OutboundPolicyConfig::IncludeFragment(fragment) => {
                     policies.extend(self.fragment(fragment, &place).0);
                     None

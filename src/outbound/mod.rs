@@ -56,6 +56,9 @@ pub enum OutboundPolicyConfig {
     Choose(Vec<OutboundBranchConfig>),
     /// Inserts the policies of a fragment, which must all be allowed here.
     IncludeFragment(String),
+    /// Panics after it has changed the response.
+    #[cfg(test)]
+    Panic(String),
 }
 
 /// One branch of `choose`: `when` and `do`, or `otherwise`.
@@ -83,6 +86,8 @@ impl OutboundPolicyConfig {
             Self::ReturnResponse(_) => "return-response",
             Self::Choose(_) => "choose",
             Self::IncludeFragment(_) => "include-fragment",
+            #[cfg(test)]
+            Self::Panic(_) => "panic",
         }
     }
 }
@@ -105,7 +110,12 @@ enum Kind {
     SetBody(Box<SetBody>),
     Trace(Box<Trace>),
     ReturnResponse(Box<ReturnResponse>),
-    Choose { branches: Vec<(Expression, OutboundList)>, otherwise: OutboundList },
+    Choose {
+        branches: Vec<(Expression, OutboundList)>,
+        otherwise: OutboundList,
+    },
+    #[cfg(test)]
+    Panic(String),
 }
 
 /// Whether the following policies run.
@@ -184,6 +194,11 @@ impl OutboundPolicy {
                     }
                 }
                 chosen.run(exchange, incoming, response)
+            }
+            #[cfg(test)]
+            Kind::Panic(text) => {
+                *response.status_mut() = http::StatusCode::IM_A_TEAPOT;
+                panic!("panicked over {text} of {}", incoming.target.path)
             }
         }
     }

@@ -54,6 +54,38 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// The mark of an API key, or of several as a whole, by which records name them: a part of the digest of its digest, from which nothing
+/// leads back to the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyMark(u64);
+
+impl KeyMark {
+    fn of(bytes: &[u8]) -> Self {
+        let hash = digest(&SHA256, bytes);
+        Self(hash.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
+    }
+
+    /// Returns the mark that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for KeyMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// An API key as a request presents it, or as its record names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PresentedKey<'a> {
+    /// The key itself.
+    Text(&'a [u8]),
+    /// The mark of a known key; `None` for one that was none of them.
+    Marked(Option<KeyMark>),
+}
+
 /// The API keys of all partners.
 #[derive(Debug, Default)]
 pub(super) struct ApiKeys(Vec<Arc<ApiKey>>);
@@ -98,6 +130,13 @@ impl ApiKeys {
             }
         }
         found
+    }
+
+    /// Returns the mark of all keys together.
+    fn mark(&self) -> KeyMark {
+        let mut all: Vec<_> = self.0.iter().map(|key| key.digest).collect();
+        all.sort_unstable();
+        KeyMark::of(all.as_flattened())
     }
 
     /// Returns the keys of a partner.
@@ -167,18 +206,27 @@ impl Partners {
     /// Returns the first check that fails.
     pub(crate) fn judge_key(
         &self,
-        presented: &[u8],
+        presented: PresentedKey<'_>,
         call: Call<'_>,
         only: Option<&[Arc<str>]>,
         clock: &Clock,
     ) -> Result<(&Arc<Partner>, &Arc<ApiKey>), RefusedKey<'_>> {
-        let key = self.keys.find(presented).ok_or((ApiKeyFault::Unknown, None))?;
+        let found = match presented {
+            PresentedKey::Text(text) => self.keys.find(text),
+            PresentedKey::Marked(mark) => mark.and_then(|mark| self.keys.0.iter().find(|key| key.mark() == mark)),
+        };
+        let key = found.ok_or((ApiKeyFault::Unknown, None))?;
         let fails = |fault| (fault, Some(key));
         if key.until.is_some_and(|until| clock.unix_seconds() >= until) {
             return Err(fails(ApiKeyFault::Expired(key.partner.name.clone(), key.name.clone())));
         }
         key.partner.admits(call, only, clock).map_err(|fault| fails(ApiKeyFault::Partner(fault)))?;
         Ok((&key.partner, key))
+    }
+
+    /// Returns the mark of all API keys together.
+    pub(crate) fn keys_mark(&self) -> KeyMark {
+        self.keys.mark()
     }
 
     /// Returns whether the partner has an API key.
@@ -188,6 +236,11 @@ impl Partners {
 }
 
 impl ApiKey {
+    /// Returns the mark of the key.
+    pub(crate) fn mark(&self) -> KeyMark {
+        KeyMark::of(&self.digest)
+    }
+
     /// Returns the partner whose key it is.
     pub(crate) const fn partner(&self) -> &Arc<Partner> {
         &self.partner

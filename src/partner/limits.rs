@@ -76,6 +76,11 @@ impl PartnerLimits {
         self.each().try_for_each(|limit| limit.judge(partner, cost, limit.limiter.take(partner, cost, clock).0, headers))
     }
 
+    /// Returns whether there are any.
+    pub(super) const fn are_some(&self) -> bool {
+        self.rate.is_some() || self.quota.is_some()
+    }
+
     /// Does the same in the store, for the limits that are kept there.
     ///
     /// # Errors

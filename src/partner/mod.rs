@@ -18,7 +18,8 @@ use std::{
 
 pub use access::Access;
 use api_keys::ApiKeys;
-pub use api_keys::{ApiKey, ApiKeyConfig};
+pub(crate) use api_keys::PresentedKey;
+pub use api_keys::{ApiKey, ApiKeyConfig, KeyMark};
 pub use config::{PartnerConfig, PartnerCredential, PartnerLimitConfig, PartnerTokenKind, PinConfig};
 pub use fault::PartnerFault;
 use http::HeaderMap;
@@ -365,6 +366,11 @@ impl Partner {
             return Box::pin(self.limits.count_shared(&self.name, cost, clock, headers)).await;
         }
         self.limits.count(&self.name, cost, clock, headers)
+    }
+
+    /// Returns whether its calls are limited.
+    pub(crate) const fn has_limits(&self) -> bool {
+        self.limits.are_some()
     }
 
     /// Returns the state of the partner's access.

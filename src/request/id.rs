@@ -40,6 +40,12 @@ impl RequestId {
         (!bytes.is_empty() && bytes.len() <= MAX_KEPT && bytes.iter().all(plain)).then(|| Self(value.clone()))
     }
 
+    /// Returns the id that a record has.
+    pub(crate) fn recorded(text: &str) -> Option<Self> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (!text.is_empty() && text.len() <= MAX_KEPT && plain).then(|| HeaderValue::from_str(text).ok().map(Self))?
+    }
+
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         // Both ways of making one leave nothing but ASCII.

@@ -14,6 +14,7 @@ pub mod target;
 pub(crate) mod token_place;
 mod trace_context;
 
+pub(crate) use self::token_place::place_in;
 pub use self::token_place::{PlaceError, TokenPlace};
 pub use self::{
     accept::AcceptConfig,

@@ -25,4 +25,6 @@ pub struct Relayed {
     pub client: Box<str>,
     /// The client's method of authentication.
     pub credential: CredentialKind,
+    /// True once Entra has taken the client for the one that it names.
+    pub proven: bool,
 }

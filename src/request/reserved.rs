@@ -251,6 +251,11 @@ impl Reserved {
         }
     }
 
+    /// Returns whether [`remove_claimed`](Self::remove_claimed) would remove something.
+    pub(crate) fn claims_some(&self, headers: &HeaderMap, read: &[HeaderName]) -> bool {
+        headers.keys().any(|name| self.says_who_calls(name.as_str()) && !read.contains(name))
+    }
+
     fn says_who_calls(&self, name: &str) -> bool {
         matches!(self.find(name), Some(Stops::Identity | Stops::Platform))
     }

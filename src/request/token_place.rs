@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 
 use crate::request::IncomingRequest;
@@ -39,16 +39,24 @@ impl TokenPlace {
     /// Fails if there is more than one, or an empty one.
     pub(crate) fn read<'a>(&self, incoming: &'a IncomingRequest) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
         match self {
-            Self::Header(name) => in_header(incoming, name),
+            Self::Header(name) => in_header(&incoming.headers, name),
             Self::Query(name) => in_query(incoming.target.query.as_deref().unwrap_or_default(), name),
         }
     }
 }
 
+/// Returns whether a header field holds a token.
+///
+/// # Errors
+/// Fails as [`TokenPlace::read`].
+pub(crate) fn place_in(name: &HeaderName, headers: &HeaderMap) -> Result<bool, PlaceError> {
+    in_header(headers, name).map(|found| found.is_some())
+}
+
 /// Reads the token of a header field. `Authorization` needs a scheme of [`TOKEN_SCHEMES`], and contains no token with another one
 /// (RFC 9110, section 11.6.2). Other fields contain the token with or without the scheme.
-fn in_header<'a>(incoming: &'a IncomingRequest, name: &HeaderName) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
-    let mut values = incoming.headers.get_all(name).iter();
+fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
+    let mut values = headers.get_all(name).iter();
     let Some(value) = values.next().map(HeaderValue::as_bytes) else { return Ok(None) };
     // RFC 9110, section 5.3: a comma joins two lines of one field. No token and no scheme holds one; credentials of other schemes do
     // (`Digest`, `AWS4-HMAC-SHA256`).

@@ -25,6 +25,7 @@ use crate::{
     config::{Config, Document, ListenerConfig, Report, Written},
     gateway::{
         DataPlane,
+        candidate::{Candidates, Sample},
         runtime::{Purpose, Runtime, RuntimeContext},
     },
     listener::{self, Drain, Drainer, InheritedSocket, InheritedSockets, Listener, ListenerSettings},
@@ -44,11 +45,13 @@ pub struct ServerOptions {
     pub workers: usize,
     /// The clock.
     pub clock: Clock,
+    /// The share of requests that a candidate judges as well, if there is to be one; see [`Server::judge_beside`].
+    pub candidate: Option<Sample>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { workers: std::thread::available_parallelism().map_or(1, usize::from), clock: Clock::system() }
+        Self { workers: std::thread::available_parallelism().map_or(1, usize::from), clock: Clock::system(), candidate: None }
     }
 }
 
@@ -92,6 +95,8 @@ pub struct Server {
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
+    /// The place of a candidate, if there is to be one.
+    candidates: Option<Arc<Candidates>>,
     listeners: HashMap<ListenerKey, RunningListener>,
     admin: AdminListeners,
     workers: Vec<Worker>,
@@ -192,8 +197,11 @@ impl Server {
         let percent = otlp.as_ref().and_then(|otlp| otlp.traces);
         let traces = percent.map(|percent| Arc::new(Traces::new(percent.0, options.workers)));
         let lifecycle = Arc::<Lifecycle>::default();
-        let plane =
-            |index| DataPlane::new(runtime.clone(), audit.clone(), index).of_process(traces.clone(), lifecycle.draining());
+        let candidates = options.candidate.map(|sample| Candidates::new(sample, options.workers));
+        let plane = |index| {
+            let plane = DataPlane::new(runtime.clone(), audit.clone(), index);
+            plane.of_process(traces.clone(), lifecycle.draining(), candidates.clone())
+        };
         let workers = (0..options.workers)
             .map(|index| Worker::spawn(plane(index), index))
             .collect::<io::Result<_>>()
@@ -214,6 +222,7 @@ impl Server {
             shown: shown.clone(),
             history,
             followers: admin::followers(),
+            candidates: candidates.clone(),
             ending: Default::default(),
         };
         let export = otlp.and_then(|otlp| export(otlp, traces, admin.clone(), background.handle()));
@@ -224,6 +233,7 @@ impl Server {
             shown,
             metrics,
             lifecycle,
+            candidates,
             listeners: HashMap::new(),
             admin,
             workers,
@@ -267,6 +277,27 @@ impl Server {
             Err(error) => Reload { at, error: Some(crate::base::error_chain::chain(error)), ..Reload::default() },
         });
         result
+    }
+
+    /// Lets another config judge the requests as well, without effect, beside the active one; it replaces the one before. To be called
+    /// again after each reload.
+    ///
+    /// # Errors
+    /// Returns the faults of the config; none judges then.
+    pub fn judge_beside(&self, document: &Document) -> Result<(), Box<Report>> {
+        let Some(candidates) = &self.candidates else { return Ok(()) };
+        candidates.set(document, &self.runtime(), self.handle())
+    }
+
+    /// Returns the files that the candidate names.
+    pub fn candidate_files(&self) -> Vec<PathBuf> {
+        let current = self.candidates.as_ref().and_then(|candidates| candidates.status().current);
+        current.map(|candidate| candidate.files().to_vec()).unwrap_or_default()
+    }
+
+    /// Notes that the candidate cannot be read; none judges then.
+    pub fn rejects_candidate(&self, fault: String) {
+        self.candidates.iter().for_each(|candidates| candidates.reject(fault.clone()));
     }
 
     /// Notes for the console why a config could not be read.

@@ -38,6 +38,7 @@ upstreams: {{ backend: {{ servers: ["http://{}"], protocol: http1 }} }}
 routes:
   - {{ name: policy, match: {{ path: /policy }}, anonymous: true, respond: {{ status: 204 }}, inbound: [ {{ panic: policy }} ] }}
   - {{ name: body, match: {{ path: /body }}, anonymous: true, respond: {{ status: 204 }}, inbound: [ {{ panic: body }} ] }}
+  - {{ name: refused, match: {{ path: /refused }}, anonymous: true, respond: {{ status: 204 }}, inbound: [ {{ check-header: {{ name: X-Key }} }} ], on-error: [ {{ set-header: {{ name: X-Seen, value: yes }} }}, {{ panic: words }} ] }}
   - {{ name: fine, match: {{ path: /fine }}, anonymous: true, respond: {{ status: 204 }} }}
   - {{ name: slow, match: {{ path: /slow }}, anonymous: true, upstream: backend }}
 "#,
@@ -56,8 +57,20 @@ routes:
             }
         });
         let document = Document::from_text("test.yaml", &config).unwrap_or_else(|report| panic!("{report}"));
-        let options = ServerOptions { workers: 1, ..ServerOptions::default() };
-        let server = tokio::task::spawn_blocking(move || Server::start(&document, options).unwrap()).await.unwrap();
+        // A candidate that panics in what the active config serves.
+        let candidate = config.replace(
+            "name: fine, match: { path: /fine }",
+            "name: fine, inbound: [ { panic: candidate } ], match: { path: /fine }",
+        );
+        assert_ne!(candidate, config);
+        let candidate = Document::from_text("candidate.yaml", &candidate).unwrap_or_else(|report| panic!("{report}"));
+        let options = ServerOptions { workers: 1, candidate: Some(Default::default()), ..ServerOptions::default() };
+        let server = tokio::task::spawn_blocking(move || {
+            let server = Server::start(&document, options).unwrap();
+            server.judge_beside(&candidate).unwrap_or_else(|report| panic!("{report}"));
+            server
+        });
+        let server = server.await.unwrap();
         Self { server: Some(server), answer, asked }
     }
 
@@ -157,4 +170,33 @@ async fn a_panic_in_one_stream_leaves_the_others_of_its_connection_alone() {
     assert_eq!((panicked.status().as_u16(), fine.status().as_u16(), &*slow), (500, 204, &b"slow"[..]));
     assert!(torn);
     assert_eq!(scene.record("/body").await["code"], "internal-error");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_what_answers_a_refusal_leaves_the_refusal() {
+    let scene = Scene::start().await;
+
+    let answer = scene.ask("/refused/s3cret").await;
+    let record = scene.record("/refused/s3cret").await;
+
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(answer.contains("\"code\":\"header-check-failed\"") && !answer.contains("x-seen"), "{answer}");
+    assert_eq!((&record["decision"], &record["code"]), (&"deny".into(), &"header-check-failed".into()), "{record}");
+    assert_eq!(record["status"], 401, "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_panics_changes_nothing_for_the_request() {
+    let scene = Scene::start().await;
+
+    for _ in 0..3 {
+        let answer = scene.ask("/fine").await;
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    }
+    let record = scene.record("/fine").await;
+
+    assert_eq!((&record["decision"], record.get("code")), (&"allow".into(), None), "{record}");
+    assert_eq!((&record["candidate"]["verdict"], &record["candidate"]["code"]), (&"error".into(), &"internal-error".into()));
+    let status = scene.record("/fine").await;
+    assert_eq!(status["status"], 204, "{status}");
 }

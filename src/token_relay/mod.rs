@@ -250,9 +250,15 @@ impl TokenRelay {
         body: RequestBody,
     ) -> Result<Response<Bytes>, Refusal> {
         judge_head(incoming)?;
+        if exchange.trace.decides_only() {
+            // Its body was not kept: it holds the client's credential.
+            exchange.lacks("the body of the token request");
+            return Err(Reason::TokenRequestInvalid.into());
+        }
         let mut asked = form::read(&read(body).await?).map_err(RelayFault::from)?;
         let credential = asked.shown.kind();
-        exchange.relayed = Some(Relayed { tenant: self.tenant.clone(), client: asked.client_id.as_str().into(), credential });
+        exchange.relayed =
+            Some(Relayed { tenant: self.tenant.clone(), client: asked.client_id.as_str().into(), credential, proven: false });
         let certificate = exchange.proven_certificate().cloned();
         let call = Call {
             application: Some(&asked.client_id),
@@ -289,6 +295,7 @@ impl TokenRelay {
         exchange.timings.upstream = exchange.elapsed().saturating_sub(began);
         let answer = answer?;
         if answer.status.is_success() {
+            exchange.relayed.iter_mut().for_each(|relayed| relayed.proven = true);
             check_partner::admit(&partner, exchange).await?;
         }
         if answer.status.is_client_error() || answer.status.is_server_error() {

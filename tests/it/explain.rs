@@ -416,3 +416,74 @@ async fn the_running_gateway_explains_without_counting_or_changing_anything() {
     assert_eq!(ask(question(None), "application/json").await.0, 409, "the running config is not there any more");
     std::thread::spawn(move || drop(server));
 }
+
+/// A config whose refusals depend on facts that no request holds by itself.
+const OUTSIDE: &str = r#"
+listeners: [ { name: public, address: "127.0.0.1:0" } ]
+tenants: { contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee } }
+upstreams: { backend: { servers: ["https://10.0.0.5"] } }
+partners:
+  fabrikam: { enabled: false, client-application-ids: [22223333-cccc-4444-dddd-5555eeee6666], addresses: [203.0.113.0/24] }
+  adatum: { api-keys: [ { sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae } ], addresses: [203.0.113.0/24] }
+routes:
+  - name: partners
+    match: { path: /partners }
+    inbound: [ validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], token-kind: app }, check-partner: {} ]
+    upstream: backend
+  - name: keys
+    match: { path: /keys }
+    inbound: [ validate-api-key: { header-name: X-Key } ]
+    upstream: backend
+  - name: tiers
+    match: { path: /tiers }
+    inbound:
+      - validate-azure-ad-token: { tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }
+      - set-variable: { name: tier, value: "@(lower(request.headers['x-tier']))" }
+      - set-variable: { name: both, value: "@(variables.tier + '-' + token.kind)" }
+      - authorize: { condition: "@(variables.both == 'gold-user')", code: not-gold }
+    upstream: backend
+"#;
+
+#[test]
+fn a_partners_switch_an_api_key_and_what_a_variable_is_made_of_can_turn_it() {
+    let folder = Folder::new();
+    folder.file("entrada.yaml", OUTSIDE);
+    let app = "{ client: 22223333-cccc-4444-dddd-5555eeee6666, audience: api://orders, roles: [A] }";
+    let nia = "{ user: nia, audience: api://orders, scopes: [Orders.Read] }";
+    for (path, more, code, name, to) in [
+        ("/partners", &["--mint", app][..], "partner-disabled", "partners.fabrikam.enabled", "true"),
+        ("/keys", &[], "api-key-missing", "API key", "one of partners.adatum"),
+        ("/keys", &["-H", "X-Key: guess"], "api-key-invalid", "API key", "one of partners.adatum"),
+        ("/tiers", &["--mint", nia, "-H", "X-Tier: silver"], "not-gold", "request.headers['x-tier']", "gold"),
+    ] {
+        let url = format!("https://api.contoso.example{path}");
+        let (status, told) = folder.json(&[&["--url", &url, "--from", "203.0.113.9", "--at", AT], more].concat());
+        assert_eq!((status, told["code"].as_str()), (1, Some(code)), "{told:#}");
+        let turning = &told["turning"];
+        if code == "not-gold" {
+            // The literal is of the whole text: what it is made of is named, whether or not one value of it would do.
+            assert!(told["steps"].to_string().contains("variables.both"), "{told:#}");
+            continue;
+        }
+        assert_eq!(
+            (&turning["tried"], &turning["facts"][0]["name"], &turning["facts"][0]["to"]),
+            (&json!(true), &json!(name), &json!(to)),
+            "{told:#}"
+        );
+        assert!(turning["leads_to"].as_str().unwrap().starts_with("ALLOWED"), "{told:#}");
+        assert!(!told.to_string().contains("made-for-a-trial"), "{told:#}");
+    }
+    let simple = OUTSIDE.replace("@(variables.tier + '-' + token.kind)", "@(variables.tier)").replace("gold-user", "gold");
+    folder.file("entrada.yaml", &simple);
+    let url = "https://api.contoso.example/tiers";
+    let (_, told) = folder.json(&["--url", url, "--from", "203.0.113.9", "--at", AT, "--mint", nia, "-H", "X-Tier: silver"]);
+    assert_eq!(told["turning"]["facts"][0]["to"], "gold", "{told:#}");
+}
+
+#[test]
+fn a_listener_that_is_not_there_is_an_error() {
+    let folder = Folder::new();
+    let (status, text) = folder.told(&[&ORDER[..], &["--mint", NIA, "--listener", "pubilc"]].concat());
+    assert_eq!(status, 2, "{text}");
+    assert!(text.contains("there is no listener `pubilc`"), "{text}");
+}

@@ -31,7 +31,8 @@ async fn through_an_outage_the_last_good_keys_serve_and_their_age_is_shown() {
     let tenant = DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap();
     let upstream = Upstream::start().await;
     let text = config(&tenant, &upstream, &orders(), "").replace("authority:", "stale: 2h, authority:");
-    let gateway = Gateway::start_with(&text, ServerOptions { workers: 1, clock: clock.clone() }).await;
+    let gateway =
+        Gateway::start_with(&text, ServerOptions { workers: 1, clock: clock.clone(), ..ServerOptions::default() }).await;
     let token = || tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).expires_in(100_000);
     let fetched = keys_as_shown(&gateway).await;
     tenant.fail(Fault::on("").status(503));

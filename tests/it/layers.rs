@@ -45,6 +45,7 @@ const LAYERS: &[&str] = &[
     "offline",
     "explain",
     "difference",
+    "replay",
     "cases",
     "admin",
     "server",

@@ -236,7 +236,8 @@ async fn limits_are_whole_again_after_weeks_and_months_and_after_a_clock_that_wa
         let (tenant, upstream) =
             (DevTenant::start(Options { clock: clock.clone(), ..Options::default() }).await.unwrap(), Upstream::start().await);
         let config = config(&tenant, &upstream, &routes(&[("rate", RATE), ("quota", &QUOTA.replace("30d", "24h"))]), "");
-        let gateway = Gateway::start_with(&config, ServerOptions { workers: 1, clock: clock.clone() }).await;
+        let gateway =
+            Gateway::start_with(&config, ServerOptions { workers: 1, clock: clock.clone(), ..ServerOptions::default() }).await;
         for path in ["/rate", "/quota"] {
             assert_eq!(admitted(&gateway, path, "k", 5).await, 3, "{path}");
         }
@@ -260,7 +261,8 @@ async fn a_partners_rate_and_quota_are_whole_again_after_weeks_and_months() {
         "partners: {{ fabrikam: {{ client-application-ids: [{APP}], rate-limit: {{ calls: 3, renewal-period: 60s }}, quota: {{ calls: 3, renewal-period: 24h }} }} }}"
     );
     let config = config(&tenant, &upstream, routes, &more);
-    let gateway = Gateway::start_with(&config, ServerOptions { workers: 1, clock: clock.clone() }).await;
+    let gateway =
+        Gateway::start_with(&config, ServerOptions { workers: 1, clock: clock.clone(), ..ServerOptions::default() }).await;
     for days in [0, 25, 1, 5, 9, 8, 2, 50] {
         clock.advance(DAY * days);
         let token = tenant.token().app(APP).audience("api://orders").sign();

@@ -105,7 +105,8 @@ async fn status_and_metrics_tell_when_the_certificates_of_listeners_end_and_foll
     write_until(folder.path(), "one", &["a.example", "192.0.2.7"], end);
     let text = config(&tls(folder.path(), "one"), "a.example", "").replace("audit: { sinks: [ stdout: {} ] }\n", "");
     let clock = Clock::manual((end - 5 * DAY).cast_unsigned());
-    let mut gateway = Gateway::start_with(&text, ServerOptions { workers: 1, clock: clock.clone() }).await;
+    let mut gateway =
+        Gateway::start_with(&text, ServerOptions { workers: 1, clock: clock.clone(), ..ServerOptions::default() }).await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let admin = gateway.admin_address();
     let fetch = async |path: &str| client.get(format!("http://{admin}{path}")).send().await.unwrap().text().await.unwrap();

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use entrada::dev_tenant::{App, DevTenant, Options};
+use entrada::{
+    CandidateSample, ServerOptions,
+    dev_tenant::{App, DevTenant, Options},
+};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
@@ -78,7 +81,10 @@ pub(crate) async fn busy() -> (DevTenant, Upstream, Gateway, tempfile::TempDir) 
         file("server.key"),
         file("gateway.pem"),
     );
-    let gateway = Gateway::start(&config(&tenant, &upstream, &routes, &more)).await;
+    let active = config(&tenant, &upstream, &routes, &more);
+    let options = ServerOptions { workers: 1, candidate: Some(CandidateSample::default()), ..ServerOptions::default() };
+    let gateway = Gateway::start_with(&active, options).await;
+    gateway.judge_beside(&active.replace("name: X-Key, mode: report-only", "name: X-Key")).unwrap();
     let token = tenant.token().user("nia").audience("api://orders").scopes(["Orders.Read"]).sign();
     let partner = tenant.token().app("22223333-cccc-4444-dddd-5555eeee6666").audience("api://orders").sign();
     gateway.get("/open/200").send().await;

@@ -57,7 +57,7 @@ credentials:
     }
 
     async fn open(&self) -> Gateway {
-        let options = ServerOptions { workers: 1, clock: self.clock.clone() };
+        let options = ServerOptions { workers: 1, clock: self.clock.clone(), ..ServerOptions::default() };
         Gateway::start_with(&self.config, options).await
     }
 

@@ -298,7 +298,8 @@ async fn a_managed_store_is_logged_in_to_with_tokens_that_are_renewed_on_the_ope
     );
     let upstream = Upstream::start().await;
     let config = crate::support::config(&tenant, &upstream, &route(RATE), &more);
-    let gateway = Gateway::start_with(&config, ServerOptions { workers: 1, clock: clock.clone() }).await;
+    let gateway =
+        Gateway::start_with(&config, ServerOptions { workers: 1, clock: clock.clone(), ..ServerOptions::default() }).await;
     connected(&gateway).await;
 
     let logins = || store.commands().into_iter().filter(|command| command[0] == b"AUTH").collect::<Vec<_>>();

@@ -25,6 +25,11 @@ struct Process {
 
 impl Process {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Starts it with this text as the candidate beside its config.
+    fn start_with(candidate: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = "listeners: [ { name: public, address: \"127.0.0.1:0\" } ]\nadmin: { address: \"127.0.0.1:0\" }\n\
             audit: { sinks: [ { file: { path: records.jsonl } } ] }\n\
@@ -33,6 +38,11 @@ impl Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_entrada"))
             .args(["run", "--workers", "2", "--config"])
             .arg(folder.path().join("entrada.yaml"))
+            .args(candidate.map(|text| {
+                let file = folder.path().join("candidate.yaml");
+                std::fs::write(&file, text).unwrap();
+                format!("--candidate={}", file.display())
+            }))
             .env_remove("ENTRADA_LOG")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -193,4 +203,49 @@ fn hup_reloads_and_quit_drains_as_term_and_int_do() {
         process.logged(|line| line["message"] == "draining");
         assert!(process.ended().success(), "{signal}");
     }
+}
+
+/// A config that refuses what the active one answers.
+const STRICTER: &str = "listeners: [ { name: public, address: \"127.0.0.1:0\" } ]\naudit: { sinks: [] }\n\
+    routes: [ { name: own, match: { path: /own }, anonymous: true, respond: { status: 200, body: fine }, inbound: [ check-header: { name: X-Key } ] } ]\n";
+
+#[test]
+fn a_candidate_judges_and_both_configs_are_read_again() {
+    let mut process = Process::start_with(Some(STRICTER));
+    let judges = |line: &Value| line["message"] == "the candidate judges beside the config in force";
+    let first = process.logged(judges)["digest"].clone();
+
+    assert!(process.get("/own/1").ends_with("fine"), "it refuses nobody");
+    process.send("HUP");
+    process.logged(|line| line["message"] == "the new config is in force");
+    assert_eq!(process.logged(judges)["digest"], first);
+
+    // A faulty one is said, and concerns nobody.
+    std::fs::write(process.file("candidate.yaml"), STRICTER.replace("X-Key", "'X Key'")).unwrap();
+    process.send("HUP");
+    let told = process.logged(|line| line["message"] == "the candidate cannot be used; no candidate judges");
+    assert_eq!(told["level"], "WARN", "{told}");
+    assert!(process.get("/own/2").ends_with("fine"));
+
+    // A faulty active config stays out, and the candidate goes on beside the one that stays.
+    let config = std::fs::read_to_string(process.file("entrada.yaml")).unwrap();
+    std::fs::write(process.file("entrada.yaml"), format!("{config}nonsense: true\n")).unwrap();
+    std::fs::write(process.file("candidate.yaml"), STRICTER).unwrap();
+    process.send("HUP");
+    process.logged(|line| line["message"] == "the new config cannot be used; the old one stays in force");
+    process.logged(judges);
+    assert!(process.get("/own/3").ends_with("fine"));
+
+    process.send("TERM");
+    assert!(process.ended().success());
+    let records = std::fs::read_to_string(process.file("records.jsonl")).unwrap();
+    let verdict = |path: &str| {
+        let record =
+            records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(|record| record["path"] == path);
+        record.unwrap()["candidate"]["code"].clone()
+    };
+    assert_eq!(
+        [verdict("/own/1"), verdict("/own/2"), verdict("/own/3")],
+        ["header-check-failed".into(), Value::Null, "header-check-failed".into()]
+    );
 }

@@ -48,7 +48,7 @@ impl Scene {
             token("0s", ", as: device, header-name: X-Device"),
         );
         let config = config(&tenant, &upstream, &routes, "").replace(&upstream.url(), &format!("http://{}", endless().await));
-        let options = ServerOptions { workers: 1, clock: clock.clone() };
+        let options = ServerOptions { workers: 1, clock: clock.clone(), ..ServerOptions::default() };
         let gateway = Gateway::start_with(&config, options).await;
         Self { clock, tenant, gateway }
     }
@@ -135,4 +135,27 @@ async fn a_tunnel_ends_with_its_token() {
     let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
     assert_about(scene.lasts(&head("/none", &scene.token(2), upgrade)).await, 2);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_callers_api_key_and_says_so() {
+    let backend = endless().await;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"a key of the tests");
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let config = format!(
+        "partners: {{ fabrikam: {{ api-keys: [ {{ sha256: {digest}, expires: 2027-01-14 }} ], expires: 2030-01-01 }} }}\n\
+         upstreams: {{ backend: {{ servers: [\"http://{backend}\"] }} }}\n\
+         routes: [ {{ name: keyed, match: {{ path: /keyed }}, inbound: [ validate-api-key: {{}} ], upstream: backend }} ]\n"
+    );
+    // Two seconds before the end of the key's last day.
+    let clock = Clock::manual(1_799_971_198);
+    let gateway = Gateway::start_with(&config, ServerOptions { workers: 1, clock, ..ServerOptions::default() }).await;
+
+    let mut caller = RawConnection::open(gateway.address()).await;
+    caller.send(b"GET /keyed HTTP/1.1\r\nhost: a\r\nocp-apim-subscription-key: a key of the tests\r\n\r\n").await;
+    let answer = tokio::time::timeout(LONGEST_WAIT, caller.read_to_end()).await.expect("the stream has an end");
+
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let record = gateway.record(|record| record["route"] == "keyed").await;
+    assert_eq!(record["ended_by"], "api-key-expired", "{record}");
 }

@@ -338,3 +338,23 @@ routes: [ {{ name: tokens, match: {{ {matches} }}, token-relay: {{ {rest} }} }} 
         assert!(refusal.contains(expected), "{matches} {rest}\nwas refused with\n{refusal}");
     }
 }
+
+/// Attack: whoever writes a partner's id into a form is not the partner, and must not look like it.
+#[tokio::test]
+async fn a_client_that_the_tenant_has_not_taken_for_the_partner_is_not_counted_as_it() {
+    let bed = bed("any", "owner: integration@contoso.example").await;
+
+    ask(&bed.gateway, asking(FABRIKAM, &[("client_secret", "guess")])).await;
+    let guessed = bed.gateway.record(|record| record["route"] == "tokens" && record["status"] == 401).await;
+    let before = bed.gateway.metrics().await;
+    ask(&bed.gateway, asking(FABRIKAM, &[("client_secret", SECRET)])).await.assert_allowed();
+    let proven = bed.gateway.record(|record| record["route"] == "tokens" && record["status"] == 200).await;
+    let after = bed.gateway.metrics().await;
+
+    assert_eq!((&guessed["partner"], &guessed["client_verified"]), (&json!("fabrikam"), &json!(false)), "{guessed}");
+    assert_eq!(proven["client_verified"], true, "{proven}");
+    let seen = "entrada_partner_last_seen_timestamp_seconds{partner=\"fabrikam\"}";
+    assert!(!before.contains(seen) && after.contains(seen), "{before}");
+    let counted = "entrada_partner_decisions_total{partner=\"fabrikam\",decision=\"allow\",code=\"\"}";
+    assert!(before.contains(&format!("{counted} 0\n")) && after.contains(&format!("{counted} 1\n")), "{before}");
+}

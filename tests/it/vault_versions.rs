@@ -58,7 +58,8 @@ impl Scene {
     }
 
     async fn open(&self) -> Gateway {
-        Gateway::start_with(&self.config, ServerOptions { workers: 1, clock: self.clock.clone() }).await
+        Gateway::start_with(&self.config, ServerOptions { workers: 1, clock: self.clock.clone(), ..ServerOptions::default() })
+            .await
     }
 
     async fn call(&self, gateway: &Gateway) -> Answer {

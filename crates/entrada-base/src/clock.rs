@@ -28,6 +28,8 @@ enum Source {
     System(Instant),
     /// Milliseconds since the epoch.
     Manual(Arc<AtomicU64>),
+    /// A moment of another clock, on its scales.
+    Standing(Arc<Reading>),
 }
 
 impl Clock {
@@ -41,6 +43,11 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicU64::new(unix_seconds * 1_000))))
     }
 
+    /// Returns a clock that stands still at a moment of another one, whose scales it has.
+    pub fn standing(at: Reading) -> Self {
+        Self(Source::Standing(Arc::new(at)))
+    }
+
     /// Returns seconds since 1970, UTC.
     pub fn unix_seconds(&self) -> u64 {
         self.unix().as_secs()
@@ -52,6 +59,7 @@ impl Clock {
             // A clock before 1970 counts as 1970: every token is then not valid yet, which is the safe side.
             Source::System(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             Source::Manual(milliseconds) => Duration::from_millis(milliseconds.load(Ordering::Relaxed)),
+            Source::Standing(at) => at.unix,
         }
     }
 
@@ -60,15 +68,19 @@ impl Clock {
         match &self.0 {
             Source::System(start) => start.elapsed(),
             Source::Manual(_) => self.unix(),
+            Source::Standing(at) => at.monotonic,
         }
     }
 
     /// Reads the moment once, for everything that starts with it.
     pub fn read(&self) -> Reading {
+        if let Source::Standing(at) = &self.0 {
+            return **at;
+        }
         let instant = tokio::time::Instant::now();
         let monotonic = match &self.0 {
             Source::System(start) => instant.into_std().saturating_duration_since(*start),
-            Source::Manual(_) => self.unix(),
+            Source::Manual(_) | Source::Standing(_) => self.unix(),
         };
         Reading { unix: self.unix(), monotonic, instant }
     }
@@ -101,5 +113,17 @@ mod tests {
 
         assert_eq!(clock.unix_seconds(), 1_005);
         assert_eq!(clock.monotonic(), Duration::from_secs(1_005));
+    }
+
+    #[test]
+    fn a_standing_clock_stays_at_the_moment_of_another_one() {
+        let clock = Clock::system();
+        let at = clock.read();
+        let standing = Clock::standing(at);
+        standing.advance(Duration::from_secs(5));
+        standing.set(7);
+
+        assert_eq!((standing.unix(), standing.monotonic()), (at.unix, at.monotonic));
+        assert!(clock.monotonic() >= at.monotonic);
     }
 }

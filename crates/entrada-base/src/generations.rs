@@ -41,6 +41,12 @@ impl<K: Hash + Eq + Clone, V> Generations<K, V> {
         entry
     }
 
+    /// Returns the entry of this key, if there is one. It becomes no younger by that.
+    pub fn find(&self, key: &K) -> Option<Arc<V>> {
+        let maps = lock(&self.maps);
+        maps.young.get(key).or_else(|| maps.old.get(key)).cloned()
+    }
+
     /// Drops the entries that are not worth keeping.
     pub fn retain(&self, is_worth: impl Fn(&V) -> bool) {
         let mut maps = lock(&self.maps);

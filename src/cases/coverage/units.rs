@@ -168,6 +168,8 @@ impl Units<'_> {
             let what = format!("{name}[{index}] {}", policy.name());
             match policy {
                 OutboundPolicyConfig::IncludeFragment(_) => {}
+                #[cfg(test)]
+                OutboundPolicyConfig::Panic(_) => {}
                 OutboundPolicyConfig::Choose(branches) => {
                     for (at, written) in branches.iter().enumerate() {
                         let place = place.index(at);

@@ -1,11 +1,12 @@
-//! `entrada audit`: what can be done with files of audit records.
+//! `entrada audit`: what can be done with files of audit records, one file for each command.
+
+pub mod replay;
+mod tail;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-
-mod tail;
-mod verify;
 
 /// Arguments of `entrada audit`.
 #[derive(Args, Debug)]
@@ -18,6 +19,8 @@ pub struct AuditArguments {
 enum AuditCommand {
     /// Verify the chain through files of records: what was changed, removed, moved or cut off
     Verify(verify::VerifyArguments),
+    /// Decide recorded requests once more, by another config
+    Replay(replay::ReplayArguments),
     /// Show records as lines for people
     Tail(tail::TailArguments),
 }
@@ -25,10 +28,11 @@ enum AuditCommand {
 /// Runs the command.
 ///
 /// # Errors
-/// Fails if a file cannot be read.
+/// Returns the error that stopped it; the program then exits with 2.
 pub fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         AuditCommand::Verify(arguments) => verify::run(arguments),
+        AuditCommand::Replay(arguments) => replay::run(arguments),
         AuditCommand::Tail(arguments) => tail::run(arguments),
     }
 }

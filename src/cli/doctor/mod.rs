@@ -1,5 +1,6 @@
 //! `entrada doctor`: examines each credential, and the store of shared limits, link by link, and reports the broken one with its cure.
 
+mod rehearse;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,10 @@ pub struct DoctorArguments {
     /// One credential, by its name [default: each]; can be given several times
     #[arg(long, value_name = "NAME")]
     credential: Vec<String>,
+    /// Rehearse the next rotation of this credential: acquire a token with each certificate, key version and identity that it would use,
+    /// without touching what serves
+    #[arg(long, value_name = "CREDENTIAL", conflicts_with = "credential")]
+    rehearse: Option<String>,
     /// The scope of a token to try [default: those of the routes, or else Microsoft Graph]; can be given several times
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
@@ -69,12 +74,17 @@ pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    if let Some(absent) = arguments.credential.iter().find(|name| !loaded.names().any(|known| known == *name)) {
+    let named = arguments.credential.iter().chain(&arguments.rehearse);
+    if let Some(absent) = named.into_iter().find(|name| !loaded.names().any(|known| known == *name)) {
         let known: Vec<_> = loaded.names().collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         anyhow::bail!("the config has no credential `{absent}`; it has: {known}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    if let Some(name) = &arguments.rehearse {
+        let rehearsed = runtime.block_on(rehearse::of(arguments, &loaded, name));
+        return rehearse::tell(&rehearsed, arguments.format);
+    }
     let diagnosis = runtime.block_on(diagnose(arguments, &loaded, &clock));
     let text = match arguments.format {
         Format::Json => format!("{:#}\n", serde_json::to_value(&diagnosis)?),

@@ -326,3 +326,121 @@ async fn rights_that_the_gateway_does_not_need_are_told() {
     let links = bed.links(&with_vault(bed.entra.base_url()), &[]).await;
     assert_eq!(links.iter().filter(|(step, outcome)| *step == "vault" && *outcome == Outcome::Warning).count(), 0, "{links:?}");
 }
+
+/// Rehearses the credential `gateway`.
+async fn rehearse(bed: &TestBed, credentials: &str) -> (rehearse::Rehearsing, serde_json::Value) {
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: DoctorArguments,
+    }
+
+    let file = bed.folder.path().join("entrada.yaml");
+    let (tenant, base) = (bed.entra.tenant_id(), bed.entra.base_url());
+    let text = format!("tenants: {{ contoso: {{ id: {tenant}, authority: \"{base}\" }} }}\ncredentials:\n{credentials}");
+    write(&file, &text);
+    let line =
+        ["doctor", "--rehearse", "gateway", "--scope", "api://orders-internal/.default", "--config", file.to_str().unwrap()];
+    let arguments = Line::try_parse_from(line).unwrap().arguments;
+    let loaded = Loaded::load(&file, &Clock::system()).unwrap_or_else(|report| panic!("{report}"));
+    let rehearsed = rehearse::of(&arguments, &loaded, "gateway").await;
+    let json = serde_json::to_value(&rehearsed).unwrap();
+    (rehearsed, json)
+}
+
+/// Returns part, outcome and code of each thing that was tried.
+fn tried(json: &serde_json::Value) -> Vec<(&str, &str, Option<&str>)> {
+    let tried = json["scopes"][0]["tried"].as_array().unwrap();
+    tried.iter().map(|one| (one["part"].as_str().unwrap(), one["outcome"].as_str().unwrap(), one["code"].as_str())).collect()
+}
+
+#[tokio::test]
+async fn each_certificate_of_a_rotation_is_tried_by_itself() {
+    let bed = TestBed::open().await;
+    let next = certificate("next", 400);
+    write(&bed.folder.path().join("next.pem"), &next.pem());
+    let both = format!(
+        "  gateway: {{ tenant: contoso, client-id: {GATEWAY}, certificates: [ {{ pem: gateway.pem }}, {{ pem: next.pem }} ] }}\n"
+    );
+
+    let (rehearsed, json) = rehearse(&bed, &both).await;
+    assert!(!rehearsed.holds);
+    assert_eq!(tried(&json), [("listed", "ok", None), ("listed", "failed", Some("AADSTS700027"))], "{json:#}");
+    let verdict = json["scopes"][0]["verdict"].as_str().unwrap();
+    assert!(verdict.contains("is not ready") && verdict.contains("in 8"), "until the one that is accepted ends: {verdict}");
+    let words = rehearse::in_words(&rehearsed);
+    assert!(words.contains("FAILED") && words.contains("next.pem") && words.contains("CN=next"), "{words}");
+
+    bed.entra.update_app(GATEWAY, |app| app.certificate_pem(next.certificate_pem()));
+    let (rehearsed, json) = rehearse(&bed, &both).await;
+    assert!(rehearsed.holds, "{json:#}");
+    assert_eq!(tried(&json), [("listed", "ok", None), ("listed", "ok", None)]);
+    let left = json["scopes"][0]["tried"][1]["days_left"].as_i64().unwrap();
+    assert!((398..=400).contains(&left), "{json:#}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_and_one_that_ends_soon_are_told() {
+    let bed = TestBed::open().await;
+    let short = certificate("gateway", 7);
+    write(&bed.folder.path().join("gateway.pem"), &short.pem());
+    bed.entra.update_app(GATEWAY, |app| app.certificate_pem(short.certificate_pem()));
+    let (rehearsed, json) = rehearse(&bed, &with_file()).await;
+    assert!(rehearsed.holds, "{json:#}");
+    assert_eq!(tried(&json), [("listed", "warning", None)], "{json:#}");
+    assert!(json["scopes"][0]["tried"][0]["cure"].as_str().unwrap().contains("successor"), "{json:#}");
+
+    let absent = format!(
+        "  gateway: {{ tenant: contoso, client-id: {GATEWAY}, certificates: [ {{ pem: gateway.pem }}, {{ pem: absent.pem }} ] }}\n"
+    );
+    let (rehearsed, json) = rehearse(&bed, &absent).await;
+    assert!(!rehearsed.holds);
+    assert!(json["faults"].to_string().contains("absent.pem"), "{json:#}");
+    assert!(rehearse::in_words(&rehearsed).contains("there would be no token"));
+}
+
+#[tokio::test]
+async fn a_vaults_next_version_is_tried_before_anything_uses_it() {
+    let bed = TestBed::open().await;
+    let (_, first) = bed.entra.vault_certificate("signer", true, 300);
+    bed.entra.update_app(GATEWAY, |app| app.certificate_der(&first));
+    let credentials = with_vault(bed.entra.base_url());
+    let (rehearsed, json) = rehearse(&bed, &credentials).await;
+    assert!(rehearsed.holds, "{json:#}");
+    assert_eq!(tried(&json), [("newest", "ok", None)], "{json:#}");
+
+    // The vault has renewed it, and nobody has uploaded that yet. Versions of the same second are in no order.
+    let (version, second) = loop {
+        let made = bed.entra.vault_certificate("signer", true, 300);
+        let (_, json) = rehearse(&bed, &credentials).await;
+        if json["scopes"][0]["tried"][0]["what"].as_str().unwrap().contains(&made.0) {
+            break made;
+        }
+    };
+    let (rehearsed, json) = rehearse(&bed, &credentials).await;
+    assert!(!rehearsed.holds);
+    let all = tried(&json);
+    assert_eq!(all[0], ("newest", "failed", Some("AADSTS700027")), "{json:#}");
+    assert!(all[1..].contains(&("older", "ok", None)), "{json:#}");
+    assert!(json["scopes"][0]["tried"][0]["what"].as_str().unwrap().contains(&version), "{json:#}");
+
+    bed.entra.update_app(GATEWAY, |app| app.certificate_der(&second));
+    let (rehearsed, json) = rehearse(&bed, &credentials).await;
+    assert!(rehearsed.holds, "an older one that is no longer accepted breaks nothing: {json:#}");
+}
+
+#[tokio::test]
+async fn a_vault_that_does_not_open_and_a_secret_that_is_wrong_are_told() {
+    let bed = TestBed::open().await;
+    bed.entra.update_app(GATEWAY, |app| app.secret("right"));
+    let secret = |value: &str| format!("  gateway: {{ tenant: contoso, client-id: {GATEWAY}, client-secret: {value} }}\n");
+    assert!(rehearse(&bed, &secret("right")).await.0.holds);
+    let (rehearsed, json) = rehearse(&bed, &secret("wrong")).await;
+    assert!(!rehearsed.holds);
+    assert_eq!(tried(&json), [("only", "failed", Some("AADSTS7000215"))], "{json:#}");
+    assert!(!json.to_string().contains("wrong"), "{json:#}");
+
+    let (rehearsed, json) = rehearse(&bed, &with_vault(bed.entra.base_url())).await;
+    assert!(!rehearsed.holds, "there is no such certificate: {json:#}");
+    assert_eq!(tried(&json)[0].1, "failed");
+}

@@ -1,6 +1,10 @@
 //! Builds the policy from its settings; impossible settings are faults, with place and cure.
 
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{
+    fmt::Write,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
@@ -72,6 +76,7 @@ impl ValidateAzureAdToken {
             answer: Answer { claims_challenge, scope_challenge: scope_challenge(&config.requested_scopes()), ..answer },
             suspects,
             cloud: (!tenant.has_own_authority()).then(|| tenant.cloud()),
+            verifier_name: OnceLock::new(),
         })
     }
 
@@ -109,6 +114,7 @@ impl ValidateAzureAdToken {
             answer,
             suspects: Vec::new(),
             cloud: None,
+            verifier_name: OnceLock::new(),
         })
     }
 

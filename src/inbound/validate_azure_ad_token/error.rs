@@ -18,6 +18,9 @@ pub(super) enum NotAccepted {
     Missing,
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Only where a request is judged once more.
+    #[error("it is not known whether the keys of the config would have verified the token")]
+    NotAtHand,
     #[error("the issuer is not accepted: {}", describe(*.0))]
     Issuer(IssuerVerdict),
     #[error("the token's tenant is not allowed")]
@@ -87,9 +90,9 @@ impl From<&NotAccepted> for Reason {
             NotAccepted::Verify(VerifyError::Algorithm) => Self::TokenAlgorithmNotAllowed,
             NotAccepted::Verify(VerifyError::UnknownKey) => Self::TokenKeyUnknown,
             NotAccepted::Verify(VerifyError::Signature) => Self::TokenSignatureInvalid,
-            NotAccepted::Verify(VerifyError::NoKeys) | NotAccepted::Issuer(IssuerVerdict::NoMetadata) => {
-                Self::SigningKeysUnavailable
-            }
+            NotAccepted::NotAtHand
+            | NotAccepted::Verify(VerifyError::NoKeys)
+            | NotAccepted::Issuer(IssuerVerdict::NoMetadata) => Self::SigningKeysUnavailable,
             NotAccepted::Issuer(IssuerVerdict::NoTenant) | NotAccepted::Tenant => Self::TokenTenantNotAllowed,
             NotAccepted::Issuer(_) => Self::TokenIssuerNotAllowed,
             NotAccepted::Audience => Self::TokenAudienceNotAllowed,

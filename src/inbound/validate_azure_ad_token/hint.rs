@@ -68,7 +68,7 @@ impl ValidateAzureAdToken {
                  proxy"
                     .into(),
             ),
-            NotAccepted::Verify(_) | NotAccepted::Place(_) | NotAccepted::Missing => None,
+            NotAccepted::Verify(_) | NotAccepted::NotAtHand | NotAccepted::Place(_) | NotAccepted::Missing => None,
             NotAccepted::Kind => Some(match self.rules.kind {
                 TokenKindConfig::App => "the client calls for a user: it should acquire a token of its own (client credentials), for which \
                                          its app registration needs an app role of this API (API permissions, admin consent); or set \

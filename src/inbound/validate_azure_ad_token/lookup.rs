@@ -15,7 +15,7 @@ use crate::{
         Tenant, Verified, is_guid,
         token::{Token, TokenKind},
     },
-    graph::{Graph, Person},
+    graph::{Graph, GraphAnswer, GraphFault, Person},
     inbound::build_context::BuildContext,
     settings::{ConfigDuration, Place},
 };
@@ -80,6 +80,15 @@ struct Asked<T> {
     lasts: Duration,
 }
 
+/// The source of answers.
+#[derive(Debug)]
+pub(super) enum AnswerSource<'a> {
+    /// Graph; its answers are noted, with the time, where somebody will judge by them once more.
+    Graph(Option<(&'a mut Vec<GraphAnswer>, u64)>),
+    /// What is at hand: the cached answers, or those that a record has.
+    Known(Option<&'a [GraphAnswer]>),
+}
+
 impl Lookups {
     /// Returns whether Graph could supply this claim, which the token lacks.
     pub(super) fn may_tell(&self, claim: &str, verified: &Verified) -> bool {
@@ -96,14 +105,21 @@ impl Lookups {
     }
 
     /// Performs the lookups for an otherwise accepted token; returns the completed token.
-    pub(super) async fn complete(&self, verified: &Verified, rules: &Rules) -> Result<Arc<Token>, NotAccepted> {
-        let token = self.with_claims(&verified.token).await?;
+    pub(super) async fn complete(
+        &self,
+        verified: &Verified,
+        rules: &Rules,
+        source: &mut AnswerSource<'_>,
+    ) -> Result<Arc<Token>, NotAccepted> {
+        let token = self.with_claims(&verified.token, source).await?;
         for claim in &rules.claims {
             if claim.holds(&verified.token) {
                 continue;
             }
             let holds = match &self.groups {
-                Some(asked) if self.tells_of_groups(&claim.name, verified) => Self::is_in(asked, claim, &verified.token).await?,
+                Some(asked) if self.tells_of_groups(&claim.name, verified) => {
+                    Self::is_in(asked, claim, &verified.token, source).await?
+                }
                 _ => claim.holds(&token),
             };
             if !holds {
@@ -113,18 +129,49 @@ impl Lookups {
         Ok(token)
     }
 
-    async fn is_in(asked: &Asked<Box<str>>, claim: &RequiredClaim, token: &Token) -> Result<bool, NotAccepted> {
+    async fn is_in(
+        asked: &Asked<Box<str>>,
+        claim: &RequiredClaim,
+        token: &Token,
+        source: &mut AnswerSource<'_>,
+    ) -> Result<bool, NotAccepted> {
         // Without an object id nobody can be asked about.
         let person = Person::of(token).ok_or(NotAccepted::GroupOverage)?;
-        let groups = asked.graph.groups(person, &asked.about, asked.lasts).await.map_err(NotAccepted::Lookup)?;
+        let groups = match source {
+            AnswerSource::Graph(noted) => {
+                let groups = asked.graph.groups(person, &asked.about, asked.lasts).await.map_err(NotAccepted::Lookup)?;
+                if let Some((noted, at)) = noted {
+                    noted.push(GraphAnswer::of_groups(person, &asked.about, &groups, *at));
+                }
+                groups
+            }
+            AnswerSource::Known(None) => {
+                asked.graph.known_groups(person, &asked.about, asked.lasts).map_err(NotAccepted::Lookup)?
+            }
+            AnswerSource::Known(Some(told)) => GraphAnswer::groups(told, person, &asked.about)
+                .ok_or_else(|| NotAccepted::Lookup(GraphFault::NotAtHand.into()))?,
+        };
         Ok(claim.is_met_by(groups.claim()))
     }
 
-    async fn with_claims(&self, token: &Arc<Token>) -> Result<Arc<Token>, NotAccepted> {
+    async fn with_claims(&self, token: &Arc<Token>, source: &mut AnswerSource<'_>) -> Result<Arc<Token>, NotAccepted> {
         let Some(asked) = &self.claims else { return Ok(token.clone()) };
         let lacks = asked.about.iter().any(|(name, _)| self.tells_of_claim(name, token));
         let Some(person) = Person::of(token).filter(|_| lacks) else { return Ok(token.clone()) };
-        let attributes = asked.graph.attributes(person, &asked.about, asked.lasts).await.map_err(NotAccepted::Lookup)?;
+        let attributes = match source {
+            AnswerSource::Graph(noted) => {
+                let found = asked.graph.attributes(person, &asked.about, asked.lasts).await.map_err(NotAccepted::Lookup)?;
+                if let Some((noted, at)) = noted {
+                    noted.push(GraphAnswer::of_attributes(person, &asked.about, &found, *at));
+                }
+                found
+            }
+            AnswerSource::Known(None) => {
+                asked.graph.known_attributes(person, &asked.about, asked.lasts).map_err(NotAccepted::Lookup)?
+            }
+            AnswerSource::Known(Some(told)) => GraphAnswer::attributes(told, person, &asked.about)
+                .ok_or_else(|| NotAccepted::Lookup(GraphFault::NotAtHand.into()))?,
+        };
         Ok(attributes.added_to(token))
     }
 }

@@ -18,7 +18,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, StatusCode};
 
@@ -28,15 +28,13 @@ pub use self::config::{
     GroupLookupConfig, LookupWord, MatchConfig, RequiredClaimConfig, SigningKeysConfig, TenantFileConfig, TokenBindingConfig,
     TokenKindConfig, TokenTypeConfig, ValidateAzureAdTokenConfig,
 };
-use self::{error::NotAccepted, judge::Rules, place::Places};
+use self::{error::NotAccepted, judge::Rules, lookup::AnswerSource, place::Places};
 use crate::inbound::{mode::ModeConfig, settings::PolicySettings};
 use crate::{
     base::clock::Clock,
-    entra::{
-        CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError,
-        token::{Token, TokenSeen},
-    },
-    exchange::Exchange,
+    entra::{CloudConfig, KeySet, Moment, Verified, Verifier, VerifyError, token::TokenSeen},
+    exchange::{Earlier, Evidence, Exchange, TokenEvidence},
+    graph::GraphFault,
     refusal::{Reason, Refusal, Stop},
     request::{IncomingRequest, NamedToken, TokenPlace},
     upstream::UpstreamRequest,
@@ -59,6 +57,8 @@ pub struct ValidateAzureAdToken {
     suspects: Vec<Arc<KeySet>>,
     /// The cloud of the tenant, unless it has a custom authority.
     cloud: Option<CloudConfig>,
+    /// The name of the keys and algorithms, once somebody asks.
+    verifier_name: OnceLock<Arc<str>>,
 }
 
 /// The settings of refusals.
@@ -81,6 +81,8 @@ struct Caller<'a> {
     worker: usize,
     /// The SHA-256 of the certificate whose key the caller has proven to hold.
     certificate: Option<&'a [u8; 32]>,
+    /// The evidence of an earlier judgement of the same request, by which it is judged.
+    evidence: Option<&'a Evidence>,
 }
 
 /// An accepted token, and its place.
@@ -90,12 +92,12 @@ type Admitted<'a> = (Arc<Verified>, &'a TokenPlace);
 #[derive(Debug)]
 struct NotAdmitted {
     error: NotAccepted,
-    token: Option<Arc<Token>>,
+    verified: Option<Arc<Verified>>,
 }
 
 impl<E: Into<NotAccepted>> From<E> for NotAdmitted {
     fn from(error: E) -> Self {
-        Self { error: error.into(), token: None }
+        Self { error: error.into(), verified: None }
     }
 }
 
@@ -139,22 +141,38 @@ impl ValidateAzureAdToken {
         _outgoing: &mut UpstreamRequest,
     ) -> Result<(), Refusal> {
         let certificate = exchange.proven_certificate().map(|certificate| *certificate.sha256());
-        let caller = Caller { worker: exchange.worker, certificate: certificate.as_ref() };
+        let again = exchange.trace.decides_only();
+        let evidence = exchange.evidence.as_deref().filter(|_| again);
+        let caller = Caller { worker: exchange.worker, certificate: certificate.as_ref(), evidence };
         let (verified, place) = match self.authenticate(incoming, &exchange.clock, caller).await {
             Ok(admitted) => admitted,
+            Err(refused) if again => return Err(self.refuse_again(refused.error, exchange)),
             Err(refused) => return Err(self.turn_away(refused, exchange, incoming)),
         };
+        if exchange.evidence.is_some() && !again {
+            self.note(exchange, place, Ok(&verified));
+        }
         let token = if self.rules.lookups.are_none() {
             verified.token.clone()
         } else {
-            let completed = match Box::pin(self.rules.lookups.complete(&verified, &self.rules)).await {
+            let at = exchange.clock.unix_seconds();
+            let mut source = match &mut exchange.evidence {
+                Some(evidence) if again => AnswerSource::Known(evidence.is_recorded().then_some(&*evidence.graph)),
+                Some(evidence) => AnswerSource::Graph(Some((&mut evidence.graph, at))),
+                None if again => AnswerSource::Known(None),
+                None => AnswerSource::Graph(None),
+            };
+            let completed = match Box::pin(self.rules.lookups.complete(&verified, &self.rules, &mut source)).await {
                 Ok(completed) => completed,
+                // The lookup tells, and not the token.
+                Err(error @ NotAccepted::Claim(_)) if again => return Err(Refusal::new(Reason::from(&error), error)),
+                Err(error) if again => return Err(self.refuse_again(error, exchange)),
                 Err(error) => {
                     exchange.refused_token = Some(verified.token.clone());
                     return Err(self.refuse(error, None));
                 }
             };
-            if let Ok(Some((token, _))) = self.places.find(incoming) {
+            if !again && let Ok(Some((token, _))) = self.places.find(incoming) {
                 self.verifier.keep(&token, exchange.worker, exchange.clock.unix_seconds(), &verified);
             }
             completed
@@ -175,12 +193,50 @@ impl ValidateAzureAdToken {
     /// Makes the refusal, and notes whose token it was: as a fact once its signature held, and as what it says of itself before.
     #[cold]
     fn turn_away(&self, refused: NotAdmitted, exchange: &mut Exchange, incoming: &IncomingRequest) -> Refusal {
-        let NotAdmitted { error, token } = refused;
+        let NotAdmitted { error, verified } = refused;
         let found = self.places.find(incoming).ok().flatten();
+        if let Some((_, place)) = found.as_ref().filter(|_| exchange.evidence.is_some()) {
+            self.note(exchange, place, verified.as_ref().ok_or_else(|| Reason::from(&error)));
+        }
+        let token = verified.map(|verified| verified.token.clone());
         exchange.refused_place = found.as_ref().map(|(_, place)| (*place).clone());
         exchange.token_seen = found.filter(|_| token.is_none()).and_then(|(token, _)| TokenSeen::read(&token));
         exchange.refused_token = token;
         self.refuse_request(error, incoming)
+    }
+
+    /// Makes the refusal of a request that is judged once more: nobody gets it as an answer.
+    #[cold]
+    fn refuse_again(&self, error: NotAccepted, exchange: &mut Exchange) -> Refusal {
+        let known = exchange.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref());
+        match &error {
+            NotAccepted::Lookup(fault) if matches!(**fault, GraphFault::NotAtHand) => {
+                exchange.lacks("an answer of Microsoft Graph");
+            }
+            NotAccepted::Claim(name) => known.into_iter().for_each(|known| known.look_at_claim(name)),
+            NotAccepted::BoundToCertificate | NotAccepted::BoundToAnother => {
+                known.into_iter().for_each(|known| known.look_at_certificate());
+            }
+            NotAccepted::NotAtHand => exchange.lacks("the verification of the token by the keys of the config"),
+            _ => {}
+        }
+        Refusal::new(Reason::from(&error), error)
+    }
+
+    /// Notes the verification of a token, for judging the request once more.
+    #[cold]
+    fn note(&self, exchange: &mut Exchange, place: &TokenPlace, result: Result<&Arc<Verified>, Reason>) {
+        let Some(evidence) = &mut exchange.evidence else { return };
+        evidence.tokens.push(TokenEvidence {
+            place: place.clone(),
+            verifier: self.verifier_name().clone(),
+            with: Some(self.verifier.with()),
+            result: result.map(|verified| (verified.clone(), self.verifier.form_of(verified))),
+        });
+    }
+
+    fn verifier_name(&self) -> &Arc<str> {
+        self.verifier_name.get_or_init(|| self.verifier.name().into())
     }
 
     /// Makes the refusal with the policy's settings.
@@ -236,13 +292,51 @@ impl ValidateAzureAdToken {
         caller: Caller<'_>,
     ) -> Result<Admitted<'_>, NotAdmitted> {
         let (token, place) = self.places.find(incoming)?.ok_or(NotAccepted::Missing)?;
+        if let Some(evidence) = caller.evidence {
+            return Ok((self.judge_again(&token, place, clock, caller, evidence)?, place));
+        }
         Ok((self.judge(&token, clock, caller).await?, place))
+    }
+
+    /// Judges a token by the evidence of an earlier judgement. Where that does not count for this policy's keys, the token is verified
+    /// with those at hand; nothing is fetched. Where the token itself is not there either, nothing is known.
+    fn judge_again(
+        &self,
+        token: &[u8],
+        place: &TokenPlace,
+        clock: &Clock,
+        caller: Caller<'_>,
+        evidence: &Evidence,
+    ) -> Result<Arc<Verified>, NotAdmitted> {
+        let now = Moment::of(clock);
+        let verified = match evidence.of(place, &self.verifier, self.verifier_name(), now) {
+            Earlier::Held(verified) => verified,
+            Earlier::Failed(reason) => {
+                let error = VerifyError::of_reason(reason).map_or(NotAccepted::NotAtHand, NotAccepted::Verify);
+                return Err(error.into());
+            }
+            Earlier::Unknown if evidence.is_recorded() => return Err(NotAccepted::NotAtHand.into()),
+            Earlier::Unknown => {
+                if let Some(verified) = self.verifier.cached(token, caller.worker, now) {
+                    verified
+                } else {
+                    let verified = self.verifier.verify(token, caller.worker, now)?;
+                    if self.rules.judge(&verified, now.unix, caller.certificate).is_ok() {
+                        // The room is the config's own, and none of the one that serves.
+                        self.verifier.keep(token, caller.worker, now.unix, &verified);
+                    }
+                    verified
+                }
+            }
+        };
+        self.rules.judge(&verified, now.unix, caller.certificate)?;
+        Ok(verified)
     }
 
     async fn judge(&self, token: &[u8], clock: &Clock, caller: Caller<'_>) -> Result<Arc<Verified>, NotAdmitted> {
         let worker = caller.worker;
         let now = Moment::of(clock);
-        let whose = |error, verified: &Verified| NotAdmitted { error, token: Some(verified.token.clone()) };
+        let whose = |error, verified: &Arc<Verified>| NotAdmitted { error, verified: Some(verified.clone()) };
         if let Some(verified) = self.verifier.cached(token, worker, now) {
             self.rules.judge(&verified, now.unix, caller.certificate).map_err(|error| whose(error, &verified))?;
             return Ok(verified);

@@ -877,7 +877,7 @@ async fn a_bound_token_is_for_whoever_holds_its_certificate() {
     ] {
         for (policy, expected) in [(&any, expected), (&demanding, expected_where_demanded)] {
             let request = request(&[("authorization", &format!("Bearer {token}"))], None);
-            let found = policy.admit(&request, &clock(), Caller { worker: 0, certificate }).await;
+            let found = policy.admit(&request, &clock(), Caller { worker: 0, certificate, evidence: None }).await;
             let found = found.map_or_else(|refusal| refusal.reason.code(), |_| "accepted");
             assert_eq!(found, if expected { "accepted" } else { "token-binding-missing" }, "{row}");
         }

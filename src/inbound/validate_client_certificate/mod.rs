@@ -134,6 +134,12 @@ impl ValidateClientCertificate {
 
     /// Judges the caller's certificate; notes it on the exchange, as accepted if it is.
     pub(crate) fn check(&self, exchange: &mut Exchange, incoming: &IncomingRequest) -> Result<(), Refusal> {
+        if let Some(known) = exchange.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref()) {
+            known.look_at_certificate();
+            if let Source::Header { name, .. } = &self.source {
+                known.look_at_header(name);
+            }
+        }
         let certificate = self.certificate(exchange, incoming)?;
         exchange.judged_certificate = Some(certificate.clone());
         self.judge(&certificate, exchange).map_err(|fault| {

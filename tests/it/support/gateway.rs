@@ -67,6 +67,11 @@ impl Gateway {
         self.server = Some(server.await.unwrap());
     }
 
+    /// Lets another config judge beside this one, if the gateway was started so. Returns the report of a faulty one.
+    pub(crate) fn judge_beside(&self, config: &str) -> Result<(), String> {
+        self.server().judge_beside(&Self::document(config)).map_err(|report| report.to_string())
+    }
+
     /// Tries to switch to a config that is rejected; returns the error.
     pub(crate) async fn refused_reload(&mut self, config: &str) -> String {
         let document = Self::document(config);

@@ -239,6 +239,26 @@ impl Reason {
             _ => None,
         }
     }
+
+    /// Returns whether it is a fault on the way on, which befalls requests that were admitted.
+    pub const fn is_of_the_way_on(self) -> bool {
+        matches!(
+            self,
+            Self::CredentialUnavailable
+                | Self::TenantNotConsented
+                | Self::InteractionRequired
+                | Self::UpstreamUnreachable
+                | Self::UpstreamProtocolError
+                | Self::UpstreamRefusedCredential
+                | Self::UpstreamTimeout
+                | Self::NoHealthyUpstream
+        )
+    }
+
+    /// Returns whether it refuses for the number of calls.
+    pub const fn is_of_limits(self) -> bool {
+        matches!(self, Self::RateLimitExceeded | Self::QuotaExceeded | Self::ConcurrencyLimitExceeded)
+    }
 }
 
 impl fmt::Display for Reason {

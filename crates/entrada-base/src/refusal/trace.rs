@@ -70,6 +70,11 @@ pub struct StandIn {
     pub sent: Option<SentRequest>,
     /// The facts that the gateway would have asked others for.
     pub unasked: Vec<&'static str>,
+    /// True if only the decision is wanted: limits are passed, nothing that is not at hand is asked for, and no request is made for the
+    /// upstream.
+    pub decides_only: bool,
+    /// The facts that the decision depends on and that are not known: it is no decision.
+    pub unknown: Vec<Cow<'static, str>>,
 }
 
 /// The head of a request that an upstream would have received.
@@ -122,6 +127,16 @@ impl Trace {
         self.0.as_mut()?.stand_in.as_mut()
     }
 
+    /// Returns whether only the decision on the request is wanted.
+    pub fn decides_only(&self) -> bool {
+        self.0.as_ref().and_then(|reading| reading.stand_in.as_ref()).is_some_and(|stand_in| stand_in.decides_only)
+    }
+
+    /// Returns what stands in for everything outside, if only the decision on the request is wanted.
+    pub fn decision_alone(&mut self) -> Option<&mut StandIn> {
+        self.stand_in().filter(|stand_in| stand_in.decides_only)
+    }
+
     /// Takes the steps and the stand-in of a trial that has ended.
     pub fn take(&mut self) -> (Vec<Step>, Option<StandIn>) {
         self.0.take().map_or_else(Default::default, |reading| (reading.steps, reading.stand_in))
@@ -131,7 +146,25 @@ impl Trace {
 impl StandIn {
     /// Makes one whose upstreams answer so.
     pub const fn answering(answer: Response<Bytes>) -> Self {
-        Self { answer, sent: None, unasked: Vec::new() }
+        Self { answer, sent: None, unasked: Vec::new(), decides_only: false, unknown: Vec::new() }
+    }
+
+    /// Makes one for a request of which only the decision is wanted.
+    pub fn for_decision() -> Self {
+        Self { decides_only: true, ..Self::answering(Response::new(Bytes::new())) }
+    }
+
+    /// Notes a fact that the decision depends on, and that is not known.
+    pub fn lacks(&mut self, fact: impl Into<Cow<'static, str>>) {
+        let fact = fact.into();
+        if !self.unknown.contains(&fact) {
+            self.unknown.push(fact);
+        }
+    }
+
+    /// Notes that the limits of calls are not judged.
+    pub fn passes_limits(&mut self) {
+        self.not_asked("earlier calls, which limits count");
     }
 
     /// Notes a fact that the gateway would have asked others for.

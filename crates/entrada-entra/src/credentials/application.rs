@@ -88,7 +88,7 @@ impl ClientSecret {
         })
     }
 
-    async fn read_again(&self) {
+    pub(super) async fn read_again(&self) {
         for opened in &self.opened {
             opened.read_again().await;
         }
@@ -255,7 +255,7 @@ impl Application {
         }
     }
 
-    async fn ask_with(
+    pub(super) async fn ask_with(
         &self,
         signer: &Arc<SigningCertificate>,
         settings: AssertionConfig,
@@ -281,7 +281,7 @@ impl Application {
         fetched.map_err(|failure| signed_with(failure, signer, self.clock.unix_seconds()))
     }
 
-    async fn send(&self, proof: Proof<'_>, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
+    pub(super) async fn send(&self, proof: Proof<'_>, endpoint: &Endpoint, ask: Ask<'_>) -> Fetched {
         let Ask { scope, grant, claims } = ask;
         let capabilities = self.answers_challenges.then(challenge::capabilities);
         let claims = claims.or(capabilities.as_deref());

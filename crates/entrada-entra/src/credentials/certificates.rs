@@ -321,7 +321,7 @@ impl VaultSource {
 }
 
 impl CertificateFile {
-    fn load(&self) -> Result<SigningCertificate, CertificateError> {
+    pub(super) fn load(&self) -> Result<SigningCertificate, CertificateError> {
         let bytes = keys::read_file(&self.file)?;
         let password = self.password.as_ref();
         match &self.form {

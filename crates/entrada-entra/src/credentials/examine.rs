@@ -105,7 +105,12 @@ impl Links {
         Broken
     }
 
-    fn failure(&mut self, step: &'static str, what: &str, failure: &Failure) -> Broken {
+    /// Returns the last link.
+    pub(super) fn last(mut self) -> Option<Step> {
+        self.0.pop()
+    }
+
+    pub(super) fn failure(&mut self, step: &'static str, what: &str, failure: &Failure) -> Broken {
         let ErrorStatus { message, code, meaning, cure, .. } = ErrorStatus::of(failure, 0);
         let meaning = meaning.map(|meaning| format!(" ({meaning})")).unwrap_or_default();
         self.0.push(Step { code, cure, ..Step::new(step, Outcome::Failed, format!("{what}{message}{meaning}")) });
@@ -118,7 +123,7 @@ impl Links {
 }
 
 /// An error: the chain broke; its last link has the reason.
-struct Broken;
+pub(super) struct Broken;
 
 impl Credential {
     /// Examines the chain up to a token for each of `scopes`, in the credential's own tenant or in another one.

@@ -24,6 +24,7 @@ mod pace;
 mod past;
 mod platform;
 mod registration;
+mod rehearse;
 mod set;
 mod signing_certificate;
 mod status;
@@ -33,6 +34,7 @@ mod token_cache;
 mod token_request;
 mod vault_signer;
 
+pub use self::rehearse::{Rehearsal, Rehearsed};
 pub use self::{
     access_token::AccessToken,
     config::{

@@ -189,6 +189,12 @@ impl KeySet {
         self.state().given
     }
 
+    /// Returns a digest of the keys that the config holds.
+    pub(super) fn given_keys(&self) -> String {
+        let document = self.slots.first().and_then(|slot| slot.document.load_full());
+        document.map(|document| document.keys.digest()).unwrap_or_default()
+    }
+
     /// Returns whether both have the same source, or hold the same given keys.
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         let given = |set: &Self| set.state().given.then(|| set.slots.first().and_then(|slot| slot.document.load_full()));

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents};
+use aws_lc_rs::{
+    digest,
+    signature::{self, ParsedPublicKey, RsaPublicKeyComponents},
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
@@ -267,6 +270,18 @@ impl Keys {
             }
         }
         if keys.len() == 0 { Err(KeysFault::Empty) } else { Ok(keys) }
+    }
+
+    /// Returns a digest of the public keys, whatever their order.
+    pub(crate) fn digest(&self) -> String {
+        let mut materials: Vec<_> = self.by_id.values().flatten().chain(&self.nameless).map(|key| &*key.material).collect();
+        materials.sort_unstable();
+        let mut context = digest::Context::new(&digest::SHA256);
+        for material in materials {
+            context.update(&material.len().to_be_bytes());
+            context.update(material);
+        }
+        context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Adds a key. Two entries may have the same id (RFC 7517, section 4.5); the one that verifies counts, with its own issuer.

@@ -17,6 +17,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod verification;
 mod verified_token_cache;
 mod verified_tokens;
 mod verify;
@@ -40,6 +41,7 @@ pub use self::{
     json::read_object,
     jws::inspect_form,
     tenant::{GraphAddress, PERSONAL_ACCOUNTS, graph_address},
+    verification::{JUDGED_CLAIMS, PayloadForm, VerifiedWith},
     verified_tokens::VerifiedTokens,
     verify::{IssuerVerdict, Moment, Profile, Verified, Verifier, VerifyError},
 };

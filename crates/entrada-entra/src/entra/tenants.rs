@@ -80,6 +80,21 @@ impl Tenants {
         }
     }
 
+    /// Keeps the tokens that it verifies apart from those of the previous config, whose room they would take.
+    #[must_use]
+    pub fn with_tokens_apart(self) -> Self {
+        Self { verified_token_cache: Arc::default(), ..self }
+    }
+
+    /// Starts to fetch the key sets that another config does not use. Its own are not touched.
+    pub fn start_beside(&self, other: &Self, http: &IdentityHttp, clock: &Clock, handle: &Handle) {
+        lock(&self.inherited).clear();
+        let others = other.key_sets();
+        for set in self.key_sets().iter().filter(|set| !others.iter().any(|other| Arc::ptr_eq(other, set))) {
+            set.start(http, clock, handle);
+        }
+    }
+
     /// Sets the folder that relative paths of the settings start from.
     #[must_use]
     pub fn relative_to(mut self, base: &Path) -> Self {

@@ -26,9 +26,9 @@ pub struct Verified {
     /// True if the token's tenant is the one that the key set is for.
     pub own_tenant: bool,
     /// The signature algorithm.
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
     /// The endpoints of the key set whose documents confirm this, one bit each.
-    endpoints: u8,
+    pub(super) endpoints: u8,
     /// The number of the key set that verified it.
     pub(super) set: u64,
     /// The generation of the set's keys.

@@ -34,6 +34,11 @@ impl<K: Hash + Eq + Clone, V: Send + Sync + 'static> Answers<K, V> {
         Self(Generations::new(most))
     }
 
+    /// Returns the cached answer, if there is one. Nothing is kept of the question.
+    pub(super) fn known(&self, key: &K, clock: &Clock, lasts: Duration) -> Option<Arc<V>> {
+        self.0.find(key)?.kept(clock, lasts)
+    }
+
     /// Returns the cached answer, or that of a call: a new one, or the one in progress. Failures are not cached.
     pub(super) async fn get<F>(
         &self,

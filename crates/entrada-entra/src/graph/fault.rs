@@ -58,6 +58,9 @@ pub enum GraphFault {
     /// The request was not begun.
     #[error("Microsoft Graph is not called yet")]
     NotStarted,
+    /// The answer is not known, and nobody is asked.
+    #[error("an answer of Microsoft Graph is needed that is not at hand")]
+    NotAtHand,
     /// The request ended without an answer.
     #[error("the call to Microsoft Graph was aborted")]
     Interrupted,
@@ -108,7 +111,7 @@ impl GraphFault {
                 Some("see that this machine reaches Microsoft Graph, through `identity-http.proxy` if need be".into())
             }
             Self::Busy { .. } | Self::Paused { .. } => None,
-            Self::NoPerson | Self::NotStarted | Self::Interrupted => None,
+            Self::NoPerson | Self::NotStarted | Self::NotAtHand | Self::Interrupted => None,
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod answers;
 mod fault;
+mod known;
 mod question;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use self::{
 };
 pub use self::{
     fault::GraphFault,
+    known::{GraphAnswer, GraphTold},
     question::{Attributes, Groups, Person},
 };
 use crate::{
@@ -112,6 +114,36 @@ impl Graph {
             async move { graph.ask(&engine, &about).await }
         };
         self.attributes.get(&about, &engine.clock, &engine.handle, lasts, ask).await
+    }
+
+    /// Returns the groups as [`groups`](Self::groups) does if the answer is at hand: nothing is asked.
+    ///
+    /// # Errors
+    /// Fails if it is not.
+    pub fn known_groups(
+        &self,
+        person: Person<'_>,
+        of: &Arc<[Box<str>]>,
+        lasts: Duration,
+    ) -> Result<Arc<Groups>, Arc<GraphFault>> {
+        let engine = self.engine.get().ok_or(GraphFault::NotAtHand)?;
+        let about = AboutGroups::new(person, of).ok_or(GraphFault::NoPerson)?;
+        Ok(self.groups.known(&about, &engine.clock, lasts).ok_or(GraphFault::NotAtHand)?)
+    }
+
+    /// Returns the attributes as [`attributes`](Self::attributes) does if the answer is at hand: nothing is asked.
+    ///
+    /// # Errors
+    /// Fails if it is not.
+    pub fn known_attributes(
+        &self,
+        person: Person<'_>,
+        claims: &Arc<[(Box<str>, Box<str>)]>,
+        lasts: Duration,
+    ) -> Result<Arc<Attributes>, Arc<GraphFault>> {
+        let engine = self.engine.get().ok_or(GraphFault::NotAtHand)?;
+        let about = AboutAttributes::new(person, claims).ok_or(GraphFault::NoPerson)?;
+        Ok(self.attributes.known(&about, &engine.clock, lasts).ok_or(GraphFault::NotAtHand)?)
     }
 
     async fn ask<Q: question::Question>(&self, engine: &Engine, question: &Q) -> Result<Q::Answer, GraphFault> {

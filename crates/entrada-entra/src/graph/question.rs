@@ -89,7 +89,7 @@ pub(super) struct AboutGroups {
 
 /// The groups, of those in question, that a user is in: a claim like `groups`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Groups(Value);
+pub struct Groups(pub(super) Value);
 
 impl Groups {
     /// Returns the groups as a claim.
@@ -140,9 +140,9 @@ pub(super) struct AboutAttributes {
 /// The attributes of a user: claims, by name.
 #[derive(Default)]
 pub struct Attributes {
-    claims: Vec<(Box<str>, Value)>,
+    pub(super) claims: Vec<(Box<str>, Value)>,
     /// The last token that they were added to, and the combination: calls with the same token come in series.
-    last: ArcSwapOption<(Arc<Token>, Arc<Token>)>,
+    pub(super) last: ArcSwapOption<(Arc<Token>, Arc<Token>)>,
 }
 
 // Personal data, and no part of any log.
