@@ -234,6 +234,11 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Returns the beginning of a text, of at most [`LONGEST`] bytes.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST)]
+}
+
 /// Returns what a caller wrote as a text of at most [`LONGEST`] bytes.
 pub(crate) fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     let bytes = &bytes[..bytes.len().min(LONGEST)];

@@ -339,28 +339,23 @@ fn reload(server: &mut Server, arguments: &RunArguments, (watch, in_force): (&mu
             return;
         }
     };
-    let result = server.reload(&document);
-    let beside = judge_beside(server, arguments);
-    watch.set(watched(server, &document).into_iter().chain(beside));
-    match result {
+    match server.reload(&document) {
         Ok(()) => {
             let changes = document.fingerprint.changes_since(in_force).join("; ");
             let changes = if changes.is_empty() { "none in the config itself" } else { &changes };
             let (generation, digest) = (server.runtime().generation, document.fingerprint.digest());
             tracing::info!(generation, digest, changes, %cause, "the new config is in force");
-            *in_force = document.fingerprint;
+            *in_force = document.fingerprint.clone();
         }
-        Err(error) => {
-            if let ServerError::Config(report) = &error {
-                return not_taken(server, report, cause);
-            }
-            tracing::error!(
-                error = crate::base::error_chain::chain(&error),
-                %cause,
-                "the new config was not taken; the old one stays in force"
-            );
-        }
+        Err(ServerError::Config(report)) => not_taken(server, &report, cause),
+        Err(error) => tracing::error!(
+            error = crate::base::error_chain::chain(&error),
+            %cause,
+            "the new config was not taken; the old one stays in force"
+        ),
     }
+    let beside = judge_beside(server, arguments);
+    watch.set(watched(server, &document).into_iter().chain(beside));
 }
 
 /// Logs the reasons why a config was rejected, line by line, and shows them on the console.

@@ -68,6 +68,7 @@ impl RecordCondition {
             id: "",
             variables: &variables,
             clock: &self.clock,
+            known: None,
         };
         self.expression.holds(&facts).unwrap_or(false)
     }

@@ -344,9 +344,8 @@ async fn forward(
     route.key_places.iter().for_each(|place| place.clear(&mut outgoing));
     route.inbound.run(exchange, incoming, &mut outgoing).await?;
     route.identity_headers.apply(exchange, incoming, &mut outgoing.headers)?;
-    let decides_only = exchange.trace.decides_only();
     if let Some(assertion) = &route.backend_assertion {
-        if decides_only {
+        if exchange.trace.decides_only() {
             assertion.judge(exchange, &route.reserved, &outgoing)?;
         } else {
             assertion.apply(exchange, &route.reserved, &mut outgoing)?;
@@ -369,7 +368,7 @@ async fn forward(
         Action::Forward(upstream) => {
             let chosen = exchange.backend.clone();
             let upstream = chosen.as_ref().unwrap_or(upstream);
-            if !decides_only {
+            if !exchange.trace.decides_only() {
                 exchange.outcome.hint = hints::before(route, upstream, incoming);
             }
             let upstream_exchange = UpstreamExchange {
@@ -386,7 +385,7 @@ async fn forward(
         }
         Action::Service => Box::pin(inner::call(route, exchange, incoming, outgoing, received)).await?,
     };
-    if !decides_only {
+    if !exchange.trace.decides_only() {
         route.outbound.apply(exchange, incoming, &mut response)?;
     }
     Ok(response)

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::{
-    audit::line::{LONGEST, Line, Prepared, list, number, object, objects, plain, shown, text, truth},
+    audit::line::{Line, Prepared, cut, list, number, object, objects, plain, shown, text, truth},
     certificate::ClientCertificate,
     config::{Document, FactMarks},
     entra::token::{Token, TokenSeen},
@@ -254,10 +254,9 @@ fn times(line: &mut Line<'_>, token: &Token) {
 }
 
 fn certificate_facts(line: &mut Line<'_>, certificate: &ClientCertificate, accepted: bool) {
-    let cut = |text: &str| text[..text.floor_char_boundary(LONGEST)].to_owned();
     plain!(line, "thumbprint", certificate.thumbprint_sha256());
-    text!(line, "subject", &*cut(certificate.subject()));
-    text!(line, "issuer", &*cut(certificate.issuer()));
+    text!(line, "subject", cut(certificate.subject()));
+    text!(line, "issuer", cut(certificate.issuer()));
     list!(line, "dns_names", certificate.dns_names().iter().take(VALUES).map(|name| &**name));
     number!(line, "not_before", certificate.not_before());
     number!(line, "not_after", certificate.not_after());

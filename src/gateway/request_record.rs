@@ -11,7 +11,7 @@ use super::{
     replayed,
 };
 use crate::{
-    audit::line::{Line, address, hexadecimal, list, number, object, objects, plain, shown, text, truth},
+    audit::line::{Line, address, cut, hexadecimal, list, number, object, objects, plain, shown, text, truth},
     base::header_names::X_REQUEST_ID,
     entra::token::TokenSeen,
     exchange::{EndedBy, Exchange, Note, WouldDeny},
@@ -153,8 +153,8 @@ fn head(line: &mut Line<'_>, incoming: &IncomingRequest) {
     };
     plain!(line, "http_version", version);
     text!(line, "method", incoming.method.as_str());
-    text!(line, "host", Some(shown(incoming.authority.host.as_bytes())).filter(|host| !host.is_empty()).as_deref());
-    text!(line, "path", &*shown(incoming.target.path.as_bytes()));
+    text!(line, "host", Some(cut(&incoming.authority.host)).filter(|host| !host.is_empty()));
+    text!(line, "path", cut(&incoming.target.path));
     if let Some(agent) = incoming.headers.get(header::USER_AGENT) {
         text!(line, "user_agent", &*shown(agent.as_bytes()));
     }

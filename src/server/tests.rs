@@ -38,7 +38,7 @@ upstreams: {{ backend: {{ servers: ["http://{}"], protocol: http1 }} }}
 routes:
   - {{ name: policy, match: {{ path: /policy }}, anonymous: true, respond: {{ status: 204 }}, inbound: [ {{ panic: policy }} ] }}
   - {{ name: body, match: {{ path: /body }}, anonymous: true, respond: {{ status: 204 }}, inbound: [ {{ panic: body }} ] }}
-  - {{ name: refused, match: {{ path: /refused }}, anonymous: true, respond: {{ status: 204 }}, inbound: [ {{ check-header: {{ name: X-Key }} }} ], on-error: [ {{ set-header: {{ name: X-Seen, value: yes }} }}, {{ panic: words }} ] }}
+  - {{ name: refused, match: {{ path: /refused }}, anonymous: true, respond: {{ status: 204 }}, inbound: [ {{ check-header: {{ name: X-Key }} }} ], on-error: [ {{ set-header: {{ name: X-Seen, value: told }} }}, {{ panic: words }} ] }}
   - {{ name: fine, match: {{ path: /fine }}, anonymous: true, respond: {{ status: 204 }} }}
   - {{ name: slow, match: {{ path: /slow }}, anonymous: true, upstream: backend }}
 "#,

@@ -435,10 +435,10 @@ async fn a_vault_that_does_not_open_and_a_secret_that_is_wrong_are_told() {
     bed.entra.update_app(GATEWAY, |app| app.secret("right"));
     let secret = |value: &str| format!("  gateway: {{ tenant: contoso, client-id: {GATEWAY}, client-secret: {value} }}\n");
     assert!(rehearse(&bed, &secret("right")).await.0.holds);
-    let (rehearsed, json) = rehearse(&bed, &secret("wrong")).await;
+    let (rehearsed, json) = rehearse(&bed, &secret("mistyped")).await;
     assert!(!rehearsed.holds);
     assert_eq!(tried(&json), [("only", "failed", Some("AADSTS7000215"))], "{json:#}");
-    assert!(!json.to_string().contains("wrong"), "{json:#}");
+    assert!(!json.to_string().contains("mistyped"), "{json:#}");
 
     let (rehearsed, json) = rehearse(&bed, &with_vault(bed.entra.base_url())).await;
     assert!(!rehearsed.holds, "there is no such certificate: {json:#}");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Candidate, Candidates,
+    Candidate, CandidateVerdict, Candidates,
     differences::{ALLOW, DifferenceKind},
 };
 use crate::{
@@ -21,21 +21,6 @@ use crate::{
     request::IncomingRequest,
     telemetry::NO_ROUTE,
 };
-
-/// The verdict of the candidate on one request.
-#[derive(Debug)]
-pub struct CandidateVerdict {
-    /// The digest of the candidate.
-    pub digest: Arc<str>,
-    /// `allow`, `deny`, `error`, or `unknown` where it depends on a fact that is not at hand.
-    pub verdict: &'static str,
-    /// The code of a refusal.
-    pub code: Option<Arc<str>>,
-    /// The name of the candidate's route.
-    pub route: Option<Arc<str>>,
-    /// The facts that were left out.
-    pub judged_without: Vec<String>,
-}
 
 /// The verdict of the active config, as far as a candidate's can be compared with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 mod differences;
 mod judge;
+mod verdict;
 
 use std::{
     fmt,
@@ -24,7 +25,7 @@ use tokio::runtime::Handle;
 use self::differences::Differences;
 pub use self::{
     differences::{Difference, DifferenceKind},
-    judge::CandidateVerdict,
+    verdict::CandidateVerdict,
 };
 use super::runtime::{Purpose, Runtime, RuntimeContext, Snapshot};
 use crate::{
