@@ -84,7 +84,7 @@ impl Credential {
         let tried = match &self.source {
             Source::Platform(identity, _) => {
                 let fetched = match self.slot_for(tenant, scope) {
-                    Some(slot) => slot.token().await.map(drop).map_err(|error| error.failure.clone()),
+                    Some(slot) => slot.token().await.map(drop).map_err(|error| error.failure),
                     None => return Rehearsal::of(scope, Vec::new(), now),
                 };
                 let what = format!("the identity of {}", identity.platform);
