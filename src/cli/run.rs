@@ -145,7 +145,7 @@ fn judge_beside(server: &Server, arguments: &RunArguments) -> Vec<PathBuf> {
         Err(report) => {
             report.log();
             tracing::warn!(faults = report.summary(), "the candidate cannot be read; no candidate judges");
-            server.rejects_candidate(report.lines().join("\n"));
+            server.rejects_candidate(&report.lines().join("\n"));
             return vec![path.clone()];
         }
     };

@@ -296,8 +296,8 @@ impl Server {
     }
 
     /// Notes that the candidate cannot be read; none judges then.
-    pub fn rejects_candidate(&self, fault: String) {
-        self.candidates.iter().for_each(|candidates| candidates.reject(fault.clone()));
+    pub fn rejects_candidate(&self, fault: &str) {
+        self.candidates.iter().for_each(|candidates| candidates.reject(fault.to_owned()));
     }
 
     /// Notes for the console why a config could not be read.

@@ -92,10 +92,13 @@ impl Differences {
     }
 }
 
+/// A series of the metric: the route, and the verdicts before and after.
+type Series = (Arc<str>, Box<str>, Box<str>);
+
 /// The differences of all candidates of the process, as counters.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
-    by_verdicts: Mutex<BTreeMap<(Arc<str>, Box<str>, Box<str>), u64>>,
+    by_verdicts: Mutex<BTreeMap<Series, u64>>,
 }
 
 impl Totals {

@@ -139,11 +139,11 @@ impl Candidate {
             tracing::error!(request_id = exchange.id.as_str(), "the candidate panicked; the request was answered without it");
             Err(Reason::InternalError.into())
         });
-        Some(self.verdict(result, again))
+        Some(self.verdict(&result, again))
     }
 
-    fn verdict(&self, result: Result<(), Stop>, mut again: Exchange) -> CandidateVerdict {
-        let refused = match &result {
+    fn verdict(&self, result: &Result<(), Stop>, mut again: Exchange) -> CandidateVerdict {
+        let refused = match result {
             Err(Stop::Refuse(refusal)) => Some((refusal.reason, refusal.code().into())),
             Ok(()) | Err(Stop::Respond(_)) => None,
         };

@@ -260,7 +260,7 @@ impl Rehearsed {
         let days_left = ends_at.map(|end| (end.cast_signed() - now.cast_signed()).div_euclid(86_400));
         let soon = days_left.filter(|days| *days < WARN_DAYS);
         let found = match days_left {
-            Some(days) => format!("Entra gives a token; it is {}", days_in_words(days)),
+            Some(days) => format!("Entra gives a token; {}", days_in_words(days)),
             None => "Entra gives a token".to_owned(),
         };
         Self {
