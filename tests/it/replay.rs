@@ -111,7 +111,7 @@ routes:
     }
 
     /// Returns a generated request: the method, the target, and the fields.
-    fn request(&self, random: &mut Random) -> (Method, String, Vec<(&'static str, String)>) {
+    fn request(&self, random: &mut Random) -> Asked {
         let path = *random.of(&[
             "/orders/1",
             "/sales",
@@ -187,8 +187,11 @@ routes:
     }
 }
 
+/// A request: its method, its target, and its header fields.
+type Asked = (Method, String, Vec<(&'static str, String)>);
+
 /// Serves requests, and returns their records in the same order.
-async fn served(gateway: &Gateway, requests: &[(Method, String, Vec<(&'static str, String)>)], round: usize) -> Vec<String> {
+async fn served(gateway: &Gateway, requests: &[Asked], round: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for (method, target, fields) in requests {
         let mut call = gateway.request(method.clone(), target);
