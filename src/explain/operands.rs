@@ -107,7 +107,7 @@ pub(crate) fn operands(expression: &str, outcome: &Outcome) -> Vec<Operand> {
 
 /// Returns whether the value may hold a credential: a field or parameter of such a name, or what contains all of them.
 fn may_be_secret(path: &str) -> bool {
-    let named = NAMED.captures(path).and_then(|named| named.get(2).or(named.get(3)));
+    let named = NAMED.captures(path).and_then(|named| named.get(2).or(named.get(3)).or(named.get(4)));
     named.map_or(matches!(path, "request.headers" | "request.query" | "request.query_string" | "request.url"), |name| {
         is_credential(name.as_str()) || matches!(name.as_str(), "sig" | "code" | "key")
     })

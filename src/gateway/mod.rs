@@ -5,6 +5,7 @@ mod admin_rules;
 pub mod answer;
 pub mod candidate;
 mod decide;
+mod files;
 mod grpc;
 mod hints;
 mod inner;

@@ -3,34 +3,43 @@
 //! Requests are carried by one thread per core, each with its own runtime, sockets and upstream pools, so that no core waits for
 //! another. Other work (key and token fetches, the admin listener, file watching) runs on one background runtime.
 
+mod build;
+mod error;
 pub(crate) mod expiry_notices;
+mod export;
+mod share;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-};
+use tokio::{runtime::Handle, sync::oneshot};
 
+pub(crate) use self::build::build;
+use self::{
+    build::build_with_report,
+    export::{export, otlp},
+    share::Share,
+    worker::{Command, Worker},
+};
+pub use self::{build::try_out, error::ServerError};
 use crate::{
-    admin::{self, Admin, AdminListeners, BindError, BoundAdmin, Connections, History, Lifecycle, Reload, ShownConfig},
-    audit::{self, AuditConfig, AuditLog},
+    admin::{self, Admin, AdminListeners, BoundAdmin, Connections, History, Lifecycle, Reload, ShownConfig},
+    audit::{AuditConfig, AuditLog},
     base::{
         clock::Clock,
-        process_limits::{connections_that_fit, open_files_for, raise_open_files},
+        process_limits::{open_files_for, raise_open_files},
     },
-    config::{Config, Document, ListenerConfig, Report, Written},
+    config::{Config, Document, Report, Written},
     gateway::{
         DataPlane,
         candidate::{Candidates, Sample},
-        runtime::{Purpose, Runtime, RuntimeContext},
+        runtime::{Purpose, Runtime},
     },
-    listener::{self, Drain, Drainer, InheritedSocket, InheritedSockets, Listener, ListenerSettings},
-    settings::{Faults, Lint, Place},
-    telemetry::{self, Exporter, Metrics, OtlpSettings, Traces},
+    listener::{self, Drainer, InheritedSocket, InheritedSockets, Listener, ListenerSettings},
+    telemetry::{Metrics, Traces},
 };
 
 /// The time that the last export of traces and metrics may take.
@@ -52,35 +61,6 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self { workers: std::thread::available_parallelism().map_or(1, usize::from), clock: Clock::system(), candidate: None }
-    }
-}
-
-/// The reason why the gateway could not start, or a reload failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The config is faulty.
-    #[error("the config cannot be used")]
-    Config(Box<Report>),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Bind {
-        /// The address.
-        address: String,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// A sink of the audit log cannot be opened.
-    #[error("the audit log cannot be opened")]
-    Audit(#[source] io::Error),
-    /// No thread could be started.
-    #[error("no thread could be started")]
-    Thread(#[source] io::Error),
-}
-
-impl From<BindError> for ServerError {
-    fn from(BindError { address, source }: BindError) -> Self {
-        Self::Bind { address, source }
     }
 }
 
@@ -135,23 +115,6 @@ struct Bound {
     settings: ListenerSettings,
     /// Empty for a listener that is running already.
     sockets: Vec<std::net::TcpListener>,
-}
-
-#[derive(Debug)]
-struct Worker {
-    commands: mpsc::UnboundedSender<Command>,
-    thread: JoinHandle<()>,
-}
-
-/// A command to a worker.
-#[derive(Debug)]
-enum Command {
-    /// Serve this socket until the listener drains.
-    Serve { socket: std::net::TcpListener, listener: Arc<Listener>, drain: Drain },
-    /// Drop the previous rules: there are new ones, and without a request nothing else would notice.
-    Refresh,
-    /// Answer: the supervisor wants to know that the worker carries requests.
-    Answer(oneshot::Sender<()>),
 }
 
 impl Server {
@@ -539,184 +502,10 @@ impl RunningListener {
     }
 }
 
-impl Worker {
-    fn spawn(gateway: DataPlane, index: usize) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (commands, mut told) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            runtime.block_on(async {
-                let mut serving = tokio::task::JoinSet::new();
-                while let Some(command) = told.recv().await {
-                    match command {
-                        Command::Serve { socket, listener, drain } => {
-                            serving.spawn(listener::serve(socket, listener, gateway.clone(), drain));
-                        }
-                        Command::Refresh => drop(gateway.snapshot()),
-                        Command::Answer(answer) => drop(answer.send(())),
-                    }
-                }
-                while serving.join_next().await.is_some() {}
-            });
-        })?;
-        Ok(Self { commands, thread })
-    }
-
-    fn refresh(&self) {
-        self.tell(Command::Refresh);
-    }
-
-    fn ask(&self) -> oneshot::Receiver<()> {
-        let (answer, answered) = oneshot::channel();
-        self.tell(Command::Answer(answer));
-        answered
-    }
-
-    fn tell(&self, command: Command) {
-        // A worker ends only when its commands do; one that panicked has said so.
-        let _ = self.commands.send(command);
-    }
-
-    /// Waits until everything that the worker serves has drained.
-    fn finish(self) {
-        drop(self.commands);
-        let _ = self.thread.join();
-    }
-}
-
-/// Each listener's share of the connections that fit into the process's limit of open files.
-#[derive(Clone, Copy, Debug)]
-struct Share {
-    /// The connections that all listeners allow together.
-    wanted: u64,
-    /// The number of connections that fit.
-    fit: u64,
-}
-
-impl Share {
-    fn of(runtime: &Runtime) -> Self {
-        let of =
-            |rules: &crate::gateway::runtime::ListenerRules| (rules.settings.limits.connections * rules.addresses.len()) as u64;
-        let wanted = runtime.listeners.iter().map(of).sum();
-        let fit = raise_open_files().map_or(wanted, |open_files| connections_that_fit(open_files).min(wanted));
-        Self { wanted, fit }
-    }
-
-    fn applied(self, mut settings: ListenerSettings) -> ListenerSettings {
-        if self.fit < self.wanted {
-            for limit in [&mut settings.limits.connections, &mut settings.limits.connections_per_peer] {
-                let share = u128::from(self.fit) * *limit as u128 / u128::from(self.wanted);
-                *limit = usize::try_from(share).unwrap_or(usize::MAX).max(1);
-            }
-        }
-        settings
-    }
-}
-
-/// Returns the settings of the export of traces and metrics, if there is one. Its faults were told when the config was built.
-fn otlp(config: &Config) -> Option<OtlpSettings> {
-    let place = Place::root().key("telemetry").key("otlp");
-    let variable = |name: &str| std::env::var(name).ok();
-    OtlpSettings::build(config.telemetry.otlp.as_ref()?, &variable, &place, &mut Faults::default())
-}
-
-/// Starts the export; returns what ends it.
-fn export(
-    settings: OtlpSettings,
-    traces: Option<Arc<Traces>>,
-    admin: Admin,
-    background: &Handle,
-) -> Option<oneshot::Sender<std::sync::mpsc::Sender<()>>> {
-    match Exporter::new(settings, traces, Box::new(move || admin.metrics_text())) {
-        Ok(exporter) => {
-            let (word, stop) = oneshot::channel();
-            background.spawn(exporter.run(stop));
-            Some(word)
-        }
-        Err(error) => {
-            tracing::error!(error = crate::base::error_chain::chain(&error), "traces and metrics cannot be exported");
-            None
-        }
-    }
-}
-
 fn drain_delay(config: &Config) -> Duration {
     config.drain_delay.map_or(Duration::ZERO, |span| span.0)
 }
 
 fn drain_timeout(config: &Config) -> Duration {
     config.drain_timeout.map_or(Duration::from_secs(30), |span| span.0)
-}
-
-/// Builds a config as a start would, and says in `faults` what would keep it from starting. Nothing is opened or made.
-pub fn try_out(document: &Document, faults: &mut Faults) -> Option<Runtime> {
-    let runtime = Runtime::try_out(document, faults);
-    let context = runtime.as_ref().map(Runtime::remote_context);
-    audit::check::check(&document.config.audit, &document.base, context, faults);
-    check_telemetry(&document.config, faults);
-    lint_open_files(&document.config, faults);
-    runtime
-}
-
-fn check_telemetry(config: &Config, faults: &mut Faults) {
-    if let Some(otlp) = &config.telemetry.otlp {
-        telemetry::check_otlp(otlp, &Place::root().key("telemetry").key("otlp"), faults);
-    }
-}
-
-/// Warns of written limits of connections that do not fit into the open files that this process may have.
-fn lint_open_files(config: &Config, faults: &mut Faults) {
-    let wanted = |listener: &ListenerConfig| u64::from(listener.limits.connections) * listener.address.as_slice().len() as u64;
-    let needed = open_files_for(config.listeners.iter().map(wanted).sum());
-    let Some(open_files) = raise_open_files().filter(|open_files| *open_files < needed) else { return };
-    let default = ListenerConfig::default_connections();
-    // Where nothing is written, a start says what it makes of the default.
-    if let Some(index) = config.listeners.iter().position(|listener| listener.limits.connections != default) {
-        let place = Place::root().key("listeners").index(index).key("limits").key("connections");
-        let message =
-            format!("the connections of all listeners may need {needed} open files, and this process may have {open_files}");
-        faults.warning(
-            Lint::OpenFiles,
-            &place,
-            message,
-            "raise the limit (`LimitNOFILE=`, `ulimit -n`), or allow fewer connections",
-        );
-    }
-}
-
-/// Compiles a config, and tells its warnings to the log.
-///
-/// # Errors
-/// Fails with a report of its faults.
-pub(crate) fn build(
-    document: &Document,
-    options: &ServerOptions,
-    purpose: Purpose,
-    metrics: &Metrics,
-    previous: Option<&Runtime>,
-) -> Result<Runtime, ServerError> {
-    build_with_report(document, options, purpose, metrics, previous).map(|(runtime, _)| runtime)
-}
-
-/// Does the same, and returns the warnings, too.
-fn build_with_report(
-    document: &Document,
-    options: &ServerOptions,
-    purpose: Purpose,
-    metrics: &Metrics,
-    previous: Option<&Runtime>,
-) -> Result<(Runtime, Report), ServerError> {
-    let mut faults = Faults::default();
-    let context = RuntimeContext { document, purpose, workers: options.workers, clock: &options.clock, metrics };
-    let runtime = Runtime::build(context, previous, &mut faults);
-    let remote = runtime.as_ref().map(Runtime::remote_context);
-    audit::check::check(&document.config.audit, &document.base, remote, &mut faults);
-    check_telemetry(&document.config, &mut faults);
-    let report = document.report_at(&faults, options.clock.unix_seconds());
-    match runtime {
-        Some(runtime) if report.errors() == 0 => {
-            report.log();
-            Ok((runtime, report))
-        }
-        _ => Err(ServerError::Config(Box::new(report))),
-    }
 }

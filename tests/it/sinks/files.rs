@@ -14,6 +14,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
+        // One that is being compressed.
+        .filter(|path| path.extension().is_none_or(|ending| ending != "part"))
         .collect();
     // Those of the same second by the number of the record that they begin with.
     files.sort_by_key(|path| records(path).first().map(|record| record["time"].to_string()));
