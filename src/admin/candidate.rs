@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::gateway::candidate::{CandidateStatus, Difference, DifferenceKind};
 
-/// What a candidate would have decided otherwise. Gains stand before losses: who would newly be admitted concerns everybody.
+/// The requests that a candidate would have decided otherwise. Gains stand before losses: a caller who would newly be admitted
+/// concerns everybody.
 #[derive(Debug, Serialize)]
 pub(super) struct CandidateSection {
     /// The digest of the candidate; absent while there is none.

@@ -31,7 +31,7 @@ struct Accepted {
     id: String,
 }
 
-/// What a mark tells of a value.
+/// The knowledge that a mark gives of a value.
 #[derive(Debug)]
 pub enum Marked {
     /// It is this accepted value, or one that a reader who ignores case takes for it.

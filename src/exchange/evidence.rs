@@ -26,7 +26,7 @@ pub struct Evidence {
     pub keys: Vec<KeyEvidence>,
     /// The header fields as received, if the route's policies see fewer.
     pub headers: Option<HeaderMap>,
-    /// What a record says of the request; `None` while the request itself is there.
+    /// The facts of the request that a record tells; `None` while the request itself is there.
     pub recorded: Option<Box<KnownFacts>>,
 }
 

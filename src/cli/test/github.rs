@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_file_is_named_from_the_repository() {
-        let named = |file: &str, repository| in_repository(file, Path::new("/work/repository/gateway"), repository);
-        let repository = Some(Path::new("/work/repository"));
+        let named = |file: &str, repository| in_repository(file, Path::new("/home/runner/repository/gateway"), repository);
+        let repository = Some(Path::new("/home/runner/repository"));
 
         assert_eq!(named("entrada.test.yaml", repository), "gateway/entrada.test.yaml");
         assert_eq!(named("./../other/a.test.yaml", repository), "other/a.test.yaml");

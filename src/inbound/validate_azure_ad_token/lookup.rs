@@ -85,7 +85,7 @@ struct Asked<T> {
 pub(super) enum AnswerSource<'a> {
     /// Graph; its answers are noted, with the time, where somebody will judge by them once more.
     Graph(Option<(&'a mut Vec<GraphAnswer>, u64)>),
-    /// What is at hand: the cached answers, or those that a record has.
+    /// The answers at hand: those that are cached, or those of a record.
     Known(Option<&'a [GraphAnswer]>),
 }
 

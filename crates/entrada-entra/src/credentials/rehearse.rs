@@ -31,7 +31,7 @@ const WARN_DAYS: i64 = 30;
 /// One thing that a token was requested with.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rehearsed {
-    /// What it is, and where it comes from.
+    /// The kind of secret or identity, and where it comes from.
     pub what: String,
     /// Its part: `newest`, `older`, `listed` (in a file) or `only`.
     pub part: &'static str,
@@ -63,7 +63,7 @@ pub struct Rehearsal {
     /// When tokens would no longer be had, if nothing is done; absent if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaks_at: Option<u64>,
-    /// What would happen, in words.
+    /// The outcome of the next rotation, in words.
     pub verdict: String,
     /// True if each of them gets a token.
     pub holds: bool,

@@ -18,7 +18,7 @@ pub struct GraphAnswer {
     pub told: GraphTold,
 }
 
-/// What was asked, and answered.
+/// A question to Microsoft Graph with its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GraphTold {
     /// The groups in question, and those of them that the user is in.
