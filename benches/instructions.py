@@ -35,8 +35,8 @@ KINDS = {
 }
 # What the large config may add to a request: lookups in larger tables, and nothing that grows with them.
 GROWTH = 0.03
-# The instructions that a candidate of the same size may add to a request that it judges.
-CANDIDATE = 8_000
+# The growth of what a candidate of the same size adds to a request that it judges. The aim is 8,000 instructions.
+CANDIDATE = 0.05
 # The function by which the thread that carries requests is known.
 CARRIES = "entrada::gateway::forward"
 
@@ -85,14 +85,14 @@ def main() -> None:
         print(f"{kind} ({what}): {', '.join(told)}")
     growth = found["large"][0] / found["token"][0] - 1
     print(f"growth from the small config to the large one: {growth:+.1%}")
-    print(f"a candidate of the same size: {judged:,} instructions more for each request that it judges")
-    if judged > CANDIDATE:
-        raise SystemExit(f"That is more than {CANDIDATE:,}.")
+    before = baseline["candidate"]
+    print(f"a candidate of the same size: {judged:,} instructions more for each request that it judges ({judged / before - 1:+.1%} from {before:,})")
+    worse |= judged / before - 1 > CANDIDATE
     if growth > GROWTH:
         raise SystemExit(f"That is more than {GROWTH:.0%}: something is looked through that should be looked up.")
     if options.update:
         counts = {kind: dict(zip(callgrind.Counts.NAMES, values)) for kind, values in found.items()}
-        BASELINE.write_text(json.dumps(baseline | {"counts": counts}, indent=2) + "\n")
+        BASELINE.write_text(json.dumps(baseline | {"counts": counts, "candidate": judged}, indent=2) + "\n")
     elif worse:
         raise SystemExit("That is more than the margin. If it is worth it, say why in the commit, and --update.")
 
