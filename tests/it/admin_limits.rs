@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Gateway, LONGEST_WAIT};
+use crate::support::{Gateway, LONGEST_WAIT, eventually};
 
 /// The maximum number of connections of either listener.
 const CONNECTIONS: usize = 256;
@@ -70,11 +70,13 @@ async fn silent_connections_keep_nobody_from_the_health_listener() {
     };
 
     assert!(answer.ends_with("alive\n"), "{answer}");
-    let mut open = 0;
-    for stream in &silent {
-        open += usize::from(stream.try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
-    }
-    assert!(open <= CONNECTIONS, "{open} silent connections are open");
+    // The one that made room may be seen to be closed a moment later than the answer.
+    eventually("there are no more silent connections than places", async || {
+        let is_open =
+            |stream: &&TcpStream| stream.try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        silent.iter().filter(is_open).count() <= CONNECTIONS
+    })
+    .await;
 }
 
 #[tokio::test]
