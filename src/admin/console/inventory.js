@@ -115,7 +115,7 @@ export const upstreams = {
     const rows = status.upstreams.flatMap(upstream => upstream.servers.map((server, index) => ({ ...server, upstream: upstream.name, retries: index === 0 ? upstream.retries : undefined })))
     render(place, section('Upstreams', pages('upstreams', 'Servers of upstreams', [
       { title: 'Upstream', head: true, cell: server => server.upstream },
-      { title: 'Server', kind: 'code', cell: server => server.server },
+      { title: 'Server', kind: 'code server', cell: server => server.server },
       { title: 'State', cell: server => pill(...SERVERS[server.state] ?? ['note', server.state]) },
       { title: 'Since', kind: 'time', cell: server => server.since ? ago(server.since) : h('span', { class: 'quiet' }, 'the start') },
       { title: 'Why', cell: server => failure(server.cause) },
