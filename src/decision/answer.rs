@@ -1,20 +1,76 @@
 //! Answers: what is told of an admitted request, and of a refused one.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
-    changes::{Changes, Untellable, joined},
+    changes::{Changes, Untellable, differs, joined, names},
     question::OF_THE_CONNECTION,
+};
+use crate::{
+    base::{buffers, fields::Fields},
+    telemetry::Message,
 };
 
 /// A request that is admitted.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     /// The header that the proxy has.
-    pub(crate) received: &'a HeaderMap,
+    pub(crate) received: &'a Fields,
     /// The header that the backend is to receive.
-    pub(crate) header: &'a HeaderMap,
+    pub(crate) header: &'a Fields,
+}
+
+/// The names that the answers of a listener are about, with what of an answer can be made before there is one.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// The fields that the proxy takes from an answer, in the order of their letters.
+    pub(super) names: Box<[HeaderName]>,
+    /// The same, the shorter ones first: of those that are as long as a name few have to be read.
+    by_length: Box<[HeaderName]>,
+    /// The fields that no client may set, in all spellings, each with the bytes by which Envoy is told over gRPC that it is removed.
+    pub(super) removed: Box<[(HeaderName, Box<[u8]>)]>,
+    /// The answer in which none of the fields has a value.
+    pub(super) empty: HeaderMap,
+}
+
+/// Compares two names by their lengths, and by their letters if these are the same.
+fn order(one: &str, other: &str) -> Ordering {
+    one.len().cmp(&other.len()).then_with(|| one.cmp(other))
+}
+
+impl Told {
+    /// Prepares answers about these names.
+    pub(super) fn new(mut names: Vec<HeaderName>, removed: Vec<HeaderName>) -> Self {
+        names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        let mut by_length = names.clone();
+        by_length.sort_by(|one, other| order(one.as_str(), other.as_str()));
+        let empty = names.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect();
+        let encoded = |name: HeaderName| {
+            let mut field = Message::default();
+            field.text(5, name.as_str());
+            (name, field.into_bytes().into())
+        };
+        Self { names: names.into(), by_length: by_length.into(), removed: removed.into_iter().map(encoded).collect(), empty }
+    }
+
+    /// Returns whether the proxy takes a field of this name from an answer.
+    pub(super) fn lists(&self, name: &HeaderName) -> bool {
+        let name = name.as_str();
+        self.by_length.binary_search_by(|listed| order(listed.as_str(), name)).is_ok()
+    }
+
+    /// Returns those of the removed fields that an answer does not name otherwise.
+    pub(super) fn absent<'a>(
+        &'a self,
+        admitted: &'a Admitted<'_>,
+        changes: &'a Changes<'_>,
+    ) -> impl Iterator<Item = &'a (HeaderName, Box<[u8]>)> {
+        self.removed.iter().filter(|(name, _)| !admitted.header.contains_key(name) && !changes.remove.contains(&name))
+    }
 }
 
 /// A request that is refused, as its caller would be told.
@@ -66,30 +122,41 @@ pub(super) fn denial(status: StatusCode) -> StatusCode {
     if status.is_informational() || status.is_success() { StatusCode::FORBIDDEN } else { status }
 }
 
-/// Returns the fields of `names` that the backend is to receive. A proxy removes the names of its list that an answer leaves out, so what
-/// passes unchanged is repeated.
+/// Puts the listed fields that the backend is to receive into `headers`. A proxy removes the names of its list that an answer leaves out, so
+/// what passes unchanged is repeated.
 ///
 /// # Errors
 /// Fails if something beyond the list would have to change.
-pub(super) fn listed(admitted: &Admitted<'_>, names: &[HeaderName]) -> Result<HeaderMap, Untellable> {
-    let changes = Changes::between(admitted.received, admitted.header)?;
-    let changed = changes.set.iter().map(|(name, _)| name).chain(&changes.remove);
-    if let Some(name) = changed.into_iter().find(|name| !names.contains(name)) {
-        return Err(Untellable::NotListed(name.clone()));
+pub(super) fn listed(admitted: &Admitted<'_>, told: &Told, mut headers: HeaderMap) -> Result<HeaderMap, Untellable> {
+    let Admitted { received, header } = admitted;
+    for name in names(header, 0) {
+        if told.lists(name) {
+            let value = joined(header, name).ok_or_else(|| Untellable::Value(name.clone()))?;
+            headers.insert(name.clone(), value.into_owned());
+        } else if differs(received, header, name) {
+            return Err(Untellable::NotListed(name.clone()));
+        }
     }
-    let mut headers = HeaderMap::with_capacity(names.len());
-    for name in names.iter().filter(|name| admitted.header.contains_key(*name)) {
-        let value = joined(admitted.header, name).ok_or_else(|| Untellable::Value(name.clone()))?;
-        headers.insert(name.clone(), value);
+    let mut gone = received.iter().map(|(name, _)| name).filter(|name| !header.contains_key(*name));
+    match gone.find(|name| !told.lists(name) && !OF_THE_CONNECTION.contains(name)) {
+        Some(name) => Err(Untellable::NotListed(name.clone())),
+        None => Ok(headers),
     }
-    Ok(headers)
+}
+
+/// Makes the answer of HTTP to a question about an admitted request.
+///
+/// # Errors
+/// Fails if something beyond the list would have to change.
+pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Untellable> {
+    listed(admitted, told, buffers::headers()).map(Answer::admission)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn map<T: FromIterator<(HeaderName, HeaderValue)>>(fields: &[(&'static str, &'static str)]) -> T {
         fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
 
@@ -102,20 +169,21 @@ mod tests {
 
     #[test]
     fn what_passes_unchanged_is_repeated_and_what_is_gone_is_left_out() {
-        let names = ["x-user", "authorization", "x-version"].map(HeaderName::from_static);
+        let told = Told::new(["x-user", "authorization", "x-version"].map(HeaderName::from_static).into(), Vec::new());
         let received = map(&[("authorization", "Bearer a"), ("x-user", "evil"), ("x-version", "2"), ("accept", "*/*")]);
         let header = map(&[("authorization", "Bearer a"), ("x-version", "2"), ("accept", "*/*")]);
 
-        let listed = listed(&Admitted { received: &received, header: &header }, &names).unwrap();
+        let listed = listed(&Admitted { received: &received, header: &header }, &told, HeaderMap::new()).unwrap();
 
         assert_eq!(listed, map(&[("authorization", "Bearer a"), ("x-version", "2")]));
     }
 
     #[test]
     fn what_the_proxy_would_not_change_is_an_error() {
-        let (received, header) = (map(&[("x_user", "evil")]), HeaderMap::new());
+        let (received, header) = (map(&[("x_user", "evil")]), Fields::default());
+        let told = Told::new(vec![HeaderName::from_static("x-user")], Vec::new());
 
-        let error = listed(&Admitted { received: &received, header: &header }, &[HeaderName::from_static("x-user")]).unwrap_err();
+        let error = admit(&Admitted { received: &received, header: &header }, &told).unwrap_err();
 
         assert!(matches!(error, Untellable::NotListed(name) if name == "x_user"));
     }

@@ -1,9 +1,9 @@
 //! Questions of Caddy's `forward_auth`: GET on a fixed address, to which Caddy appends the query of the request.
 
-use http::{HeaderName, HeaderValue, request::Parts};
+use http::request::Parts;
 
 use super::{
-    answer::{Admitted, Answer, listed},
+    answer::{Admitted, Answer, Told, listed},
     changes::Untellable,
     forwarded,
     question::{Question, QuestionFault},
@@ -22,29 +22,27 @@ pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
 
 /// Makes the answer to a question about an admitted request. A name of the list that is left out becomes the text of its placeholder in
 /// Caddy 2.6; an empty value becomes nothing in later versions, and an empty field in that one.
-pub(super) fn admit(admitted: &Admitted<'_>, names: &[HeaderName]) -> Result<Answer, Untellable> {
-    let mut headers = listed(admitted, names)?;
-    for name in names {
-        headers.entry(name).or_insert(HeaderValue::from_static(""));
-    }
-    Ok(Answer::admission(headers))
+pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Untellable> {
+    listed(admitted, told, told.empty.clone()).map(Answer::admission)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use http::{HeaderName, HeaderValue};
 
     use super::{
         super::forwarded::tests::{FIVE, asked},
         *,
     };
+    use crate::base::fields::Fields;
 
     #[test]
     fn every_name_of_the_list_is_answered() {
         let names = ["x-user", "x-groups"].map(HeaderName::from_static);
-        let header = HeaderMap::from_iter([(names[0].clone(), HeaderValue::from_static("nia"))]);
+        let header = Fields::from_iter([(names[0].clone(), HeaderValue::from_static("nia"))]);
 
-        let answer = admit(&Admitted { received: &HeaderMap::new(), header: &header }, &names).unwrap();
+        let told = Told::new(names.into(), Vec::new());
+        let answer = admit(&Admitted { received: &Fields::default(), header: &header }, &told).unwrap();
 
         assert_eq!(
             (&answer.headers["x-user"], &answer.headers["x-groups"]),

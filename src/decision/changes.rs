@@ -2,21 +2,21 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 
 use super::question::OF_THE_CONNECTION;
 use crate::{
-    base::buffers,
+    base::{buffers, fields::Fields},
     refusal::{Reason, Refusal},
 };
 
 /// The changes of a request's header, each name at most once.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
+pub(crate) struct Changes<'a> {
     /// The fields that are set, in place of all that the request has by their names.
-    pub(crate) set: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) set: Vec<(&'a HeaderName, Cow<'a, HeaderValue>)>,
     /// The fields that are removed, all lines of them.
-    pub(crate) remove: Vec<HeaderName>,
+    pub(crate) remove: Vec<&'a HeaderName>,
 }
 
 /// An error: the proxy cannot be told of a change.
@@ -40,38 +40,62 @@ impl From<Untellable> for Refusal {
     }
 }
 
-impl Changes {
+impl<'a> Changes<'a> {
     /// Compares the header that was received with the one that is to be forwarded.
     ///
     /// # Errors
     /// Fails if a value cannot be told.
-    pub(crate) fn between(received: &HeaderMap, admitted: &HeaderMap) -> Result<Self, Untellable> {
+    pub(crate) fn between(received: &'a Fields, admitted: &'a Fields) -> Result<Self, Untellable> {
         let mut changes = Self::default();
-        for name in admitted.keys().filter(|name| !OF_THE_CONNECTION.contains(name)) {
-            if !received.get_all(name).iter().eq(admitted.get_all(name).iter()) {
-                let value = joined(admitted, name).ok_or_else(|| Untellable::Value(name.clone()))?;
-                changes.set.push((name.clone(), value));
+        // Most fields pass as they came. What differs is among those behind the first difference, though not in them alone.
+        let same = received.iter().zip(admitted.iter()).take_while(|(had, has)| had == has).count();
+        for name in names(admitted, same) {
+            if differs(received, admitted, name) {
+                changes.set(admitted, name)?;
             }
         }
-        let gone = received.keys().filter(|name| !OF_THE_CONNECTION.contains(name) && !admitted.contains_key(*name));
-        changes.remove.extend(gone.cloned());
+        for name in names(received, same).filter(|name| !OF_THE_CONNECTION.contains(name)) {
+            if !admitted.contains_key(name) {
+                changes.remove.push(name);
+            } else if names(admitted, same).all(|other| other != name) {
+                // The request has more lines of it than the backend is to receive.
+                changes.set(admitted, name)?;
+            }
+        }
         Ok(changes)
+    }
+
+    fn set(&mut self, admitted: &'a Fields, name: &'a HeaderName) -> Result<(), Untellable> {
+        let value = joined(admitted, name).ok_or_else(|| Untellable::Value(name.clone()))?;
+        self.set.push((name, value));
+        Ok(())
     }
 }
 
+/// Returns whether the fields of this name are to be others than they were, as far as they are the request's.
+pub(super) fn differs(received: &Fields, admitted: &Fields, name: &HeaderName) -> bool {
+    !received.get_all(name).eq(admitted.get_all(name)) && !OF_THE_CONNECTION.contains(name)
+}
+
+/// Returns the names of the fields from this one on, each once.
+pub(super) fn names(fields: &Fields, from: usize) -> impl Iterator<Item = &HeaderName> {
+    let earlier = move |at: usize, name: &HeaderName| fields.iter().take(at).skip(from).any(|(other, _)| other == name);
+    fields.iter().enumerate().skip(from).filter(move |(at, (name, _))| !earlier(*at, name)).map(|(_, (name, _))| name)
+}
+
 /// Returns all lines of a field as one, if it is a text.
-pub(super) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let mut lines = headers.get_all(name).iter();
+pub(super) fn joined<'a>(fields: &'a Fields, name: &HeaderName) -> Option<Cow<'a, HeaderValue>> {
+    let mut lines = fields.get_all(name);
     let first = lines.next()?;
     let value = match lines.next() {
-        None => first.clone(),
+        None => Cow::Borrowed(first),
         Some(second) => {
             let mut bytes = first.as_bytes().to_vec();
             for line in std::iter::once(second).chain(lines) {
                 bytes.extend_from_slice(if *name == header::COOKIE { b"; " } else { b", " });
                 bytes.extend_from_slice(line.as_bytes());
             }
-            HeaderValue::from_maybe_shared(buffers::bytes(&bytes)).ok()?
+            Cow::Owned(HeaderValue::from_maybe_shared(buffers::bytes(&bytes)).ok()?)
         }
     };
     is_text(value.as_bytes()).then_some(value)
@@ -79,25 +103,24 @@ pub(super) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderVal
 
 /// Returns whether a value is a text without control characters, which no proxy could read as the end of a line.
 pub(super) fn is_text(value: &[u8]) -> bool {
-    std::str::from_utf8(value).is_ok() && !value.iter().any(u8::is_ascii_control)
-}
-
-/// Returns a value as a text; empty for one that is none.
-pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
-    if is_text(value.as_bytes()) { String::from_utf8_lossy(value.as_bytes()) } else { Cow::Borrowed("") }
+    // Read to its end, so that many bytes are looked at together.
+    let controls = value.iter().fold(false, |found, byte| found | byte.is_ascii_control());
+    !controls && std::str::from_utf8(value).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn map(fields: &[(&'static str, &'static [u8])]) -> HeaderMap {
+    fn list(fields: &[(&'static str, &'static [u8])]) -> Fields {
         fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())).collect()
     }
 
     #[test]
     fn only_what_differs_is_told_and_each_name_once() {
-        let received = map(&[
+        let received = list(&[
             ("host", b"a.example"),
             ("accept", b"text/html"),
             ("accept", b"*/*"),
@@ -106,7 +129,7 @@ mod tests {
             ("connection", b"close"),
             ("authorization", b"Bearer a"),
         ]);
-        let admitted = map(&[
+        let admitted = list(&[
             ("accept", b"text/html"),
             ("accept", b"*/*"),
             ("x-user", b"nia"),
@@ -124,15 +147,47 @@ mod tests {
         assert_eq!(changes.remove, ["authorization", "x_user"]);
     }
 
+    proptest! {
+        /// Compares the changes with those that a look at each name by itself finds, and what they make of the request.
+        #[test]
+        fn whatever_changes_is_told(
+            received in prop::collection::vec((0..5_usize, 0..3_usize), 0..8),
+            admitted in prop::collection::vec((0..5_usize, 0..3_usize), 0..8),
+            kept in 0..8_usize,
+        ) {
+            const NAMES: [&str; 5] = ["accept", "x-user", "x-groups", "cookie", "connection"];
+            let fields = |lines: &[(usize, usize)]| -> Fields {
+                let line = |(name, value): &(usize, usize)| (HeaderName::from_static(NAMES[*name]), HeaderValue::from(*value));
+                lines.iter().map(line).collect()
+            };
+            // Many begin alike.
+            let admitted = fields(&[&received[..kept.min(received.len())], &admitted].concat());
+            let received = fields(&received);
+
+            let changes = Changes::between(&received, &admitted).unwrap();
+
+            for name in NAMES {
+                let (had, has): (Vec<_>, Vec<_>) = (received.get_all(name).collect(), admitted.get_all(name).collect());
+                let changed = name != "connection" && had != has;
+                let set: Vec<_> = changes.set.iter().filter(|(other, _)| *other == name).collect();
+                let removed = changes.remove.iter().filter(|other| **other == name).count();
+                prop_assert_eq!((set.len(), removed), (usize::from(changed && !has.is_empty()), usize::from(changed && has.is_empty())));
+                if let [(name, value)] = &*set {
+                    prop_assert_eq!(&**value, &*joined(&admitted, name).unwrap());
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_value_that_no_proxy_could_take_is_an_error() {
-        assert!(Changes::between(&HeaderMap::new(), &map(&[("x-user", b"Lod\xc5\xba")])).is_ok());
+        assert!(Changes::between(&Fields::default(), &list(&[("x-user", b"Lod\xc5\xba")])).is_ok());
         for value in [&b"\xff"[..], b"a\tb"] {
-            let admitted: HeaderMap =
+            let admitted: Fields =
                 [(HeaderName::from_static("x-user"), HeaderValue::from_bytes(value).unwrap())].into_iter().collect();
-            assert!(matches!(Changes::between(&HeaderMap::new(), &admitted), Err(Untellable::Value(_))), "{value:?}");
+            assert!(matches!(Changes::between(&Fields::default(), &admitted), Err(Untellable::Value(_))), "{value:?}");
         }
-        let passes = map(&[("x-odd", b"\xff")]);
+        let passes = list(&[("x-odd", b"\xff")]);
         assert!(Changes::between(&passes, &passes).unwrap().set.is_empty(), "what does not change is not told");
     }
 }

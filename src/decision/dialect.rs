@@ -1,11 +1,11 @@
 //! The dialects, each by its file.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, request::Parts};
+use http::{HeaderMap, Method, request::Parts};
 
 use super::{
     DialectConfig,
-    answer::{Admitted, Answer, Refused, listed},
+    answer::{self, Admitted, Answer, Refused, Told},
     caddy,
     changes::Untellable,
     envoy_grpc, envoy_http, grpc, nginx,
@@ -68,7 +68,7 @@ impl DialectConfig {
     ///
     /// # Errors
     /// Fails if it could be read in two ways, or not at all.
-    pub(crate) fn question(self, parts: Parts, message: &[u8]) -> Result<Question, QuestionFault> {
+    pub(crate) fn question(self, parts: Parts, message: &Bytes) -> Result<Question, QuestionFault> {
         match self {
             Self::EnvoyGrpc => envoy_grpc::question(message),
             Self::EnvoyHttp => envoy_http::question(parts),
@@ -78,20 +78,13 @@ impl DialectConfig {
         }
     }
 
-    /// Makes the answer to a question about an admitted request. `names` are those that the proxy takes from answers, `removed` those that
-    /// no client may set, and `informs` fields for the caller.
-    pub(super) fn admit(
-        self,
-        admitted: &Admitted<'_>,
-        names: &[HeaderName],
-        removed: &[HeaderName],
-        informs: &HeaderMap,
-    ) -> Result<Answer, Untellable> {
+    /// Makes the answer to a question about an admitted request; `informs` are fields for the caller.
+    pub(super) fn admit(self, admitted: &Admitted<'_>, told: &Told, informs: &HeaderMap) -> Result<Answer, Untellable> {
         match self {
-            Self::EnvoyGrpc => envoy_grpc::admit(admitted, removed, informs),
-            Self::EnvoyHttp => envoy_http::admit(admitted, names, removed),
-            Self::Traefik | Self::Nginx => listed(admitted, names).map(Answer::admission),
-            Self::Caddy => caddy::admit(admitted, names),
+            Self::EnvoyGrpc => envoy_grpc::admit(admitted, told, informs),
+            Self::EnvoyHttp => envoy_http::admit(admitted, told),
+            Self::Traefik | Self::Nginx => answer::admit(admitted, told),
+            Self::Caddy => caddy::admit(admitted, told),
         }
     }
 

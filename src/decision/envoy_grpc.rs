@@ -7,18 +7,19 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use percent_encoding::percent_decode;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{
-    answer::{Admitted, Answer, Refused, denial},
-    changes::{Changes, Untellable, is_text, text},
+    answer::{Admitted, Answer, Refused, Told, denial},
+    changes::{Changes, Untellable, is_text},
     grpc,
     protobuf::{Malformed, Reader, Value},
-    question::{OF_THE_CONNECTION, Question, QuestionFault, host, method, scheme, target},
+    question::{OF_THE_CONNECTION, Question, QuestionFault, host, method, scheme, target_in},
 };
-use crate::{certificate::ClientCertificate, request::GrpcStatus, telemetry::Message};
+use crate::{base::buffers, certificate::ClientCertificate, request::GrpcStatus, telemetry::Message};
 
 /// The path of questions.
 pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -45,7 +46,7 @@ impl<T> Once<T> {
 }
 
 /// Reads a question: a `CheckRequest`.
-pub(super) fn question(message: &[u8]) -> Result<Question, QuestionFault> {
+pub(super) fn question(message: &Bytes) -> Result<Question, QuestionFault> {
     let mut attributes = Once::new("attributes");
     Reader::new(message).each(|field, value| if field == 1 { attributes.put(value.message()?) } else { Ok(()) })?;
     let (mut source, mut request, mut session) = (Once::new("source"), Once::new("head"), Once::new("TLS session"));
@@ -67,7 +68,7 @@ pub(super) fn question(message: &[u8]) -> Result<Question, QuestionFault> {
             Ok::<_, QuestionFault>(())
         })?;
     }
-    Head::read(http.given()?)?.question(peer, server_name)
+    Head::read(http.given()?, message)?.question(peer, server_name, message)
 }
 
 /// The peer that connected to Envoy.
@@ -121,15 +122,19 @@ struct Head<'a> {
     protocol: &'a str,
     headers: HeaderMap,
     /// The pseudo-headers among the fields.
-    pseudo: Vec<(&'a [u8], &'a [u8])>,
+    pseudo: PseudoFields<'a>,
 }
 
+/// Names and values of pseudo-headers.
+type PseudoFields<'a> = Vec<(&'a [u8], &'a [u8])>;
+
 impl<'a> Head<'a> {
-    fn read(http: Reader<'a>) -> Result<Self, QuestionFault> {
+    /// Reads the head from its part of the message, whose memory the values share.
+    fn read(http: Reader<'a>, message: &Bytes) -> Result<Self, QuestionFault> {
         let [mut method, mut path, mut host, mut scheme, mut protocol] =
             ["method", "target", "host", "scheme", "protocol"].map(Once::<&'a str>::new);
         let mut raw = Once::new("header");
-        let (mut headers, mut pseudo, mut merged) = (HeaderMap::with_capacity(16), Vec::new(), false);
+        let (mut headers, mut pseudo, mut merged) = (buffers::headers(), Vec::new(), false);
         http.each(|field, value| match field {
             2 => method.put(value.text()?),
             3 => {
@@ -138,7 +143,7 @@ impl<'a> Head<'a> {
                 if name.first() != Some(&b':') && headers.contains_key(std::str::from_utf8(name).unwrap_or_default()) {
                     return Err(QuestionFault::Repeated("header field"));
                 }
-                add(name, value, &mut headers, &mut pseudo)
+                add(name, value, message, (&mut headers, &mut pseudo))
             }
             4 => path.put(value.text()?),
             5 => host.put(value.text()?),
@@ -158,7 +163,7 @@ impl<'a> Head<'a> {
                     return Ok(());
                 }
                 let (name, value) = entry(value.message()?)?;
-                add(name, value, &mut headers, &mut pseudo)
+                add(name, value, message, (&mut headers, &mut pseudo))
             })?,
         }
         Ok(Self {
@@ -172,7 +177,7 @@ impl<'a> Head<'a> {
         })
     }
 
-    fn question(mut self, peer: Peer, server_name: Option<Box<str>>) -> Result<Question, QuestionFault> {
+    fn question(mut self, peer: Peer, server_name: Option<Box<str>>, message: &Bytes) -> Result<Question, QuestionFault> {
         let said = [
             (&b":method"[..], self.method, "method"),
             (b":path", self.path, "target"),
@@ -188,7 +193,7 @@ impl<'a> Head<'a> {
         }
         // Behind an absolute target the field is another one than the host that counts.
         self.headers.remove(header::HOST);
-        let host = host(HeaderValue::from_str(self.host).map_err(|_| QuestionFault::Unreadable("host"))?)?;
+        let host = host(value(self.host.as_bytes(), message).ok_or(QuestionFault::Unreadable("host"))?)?;
         let upgrades = self.headers.contains_key(header::UPGRADE);
         let version = match self.protocol {
             "HTTP/1.0" => Version::HTTP_10,
@@ -200,7 +205,7 @@ impl<'a> Head<'a> {
         };
         Ok(Question {
             method: method(self.method.as_bytes())?,
-            target: target(self.path.as_bytes())?,
+            target: target_in(message, self.path)?,
             host,
             scheme: scheme(self.scheme.as_bytes())?,
             version,
@@ -210,6 +215,11 @@ impl<'a> Head<'a> {
             server_name,
         })
     }
+}
+
+/// Returns a part of the message as the value of a field, which shares its memory.
+fn value(part: &[u8], message: &Bytes) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(message.slice_ref(part)).ok()
 }
 
 /// Reads a field: an entry of the map, or a `HeaderValue` with its bytes.
@@ -227,87 +237,82 @@ fn entry<'a>(entry: Reader<'a>) -> Result<(&'a [u8], &'a [u8]), QuestionFault> {
 
 fn add<'a>(
     name: &'a [u8],
-    value: &'a [u8],
-    headers: &mut HeaderMap,
-    pseudo: &mut Vec<(&'a [u8], &'a [u8])>,
+    written: &'a [u8],
+    message: &Bytes,
+    (headers, pseudo): (&mut HeaderMap, &mut PseudoFields<'a>),
 ) -> Result<(), QuestionFault> {
     if name.first() == Some(&b':') {
-        pseudo.push((name, value));
+        pseudo.push((name, written));
         return Ok(());
     }
     let unreadable = QuestionFault::Unreadable("header");
-    let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) else { return Err(unreadable) };
+    let (Ok(name), Some(value)) = (HeaderName::from_bytes(name), value(written, message)) else { return Err(unreadable) };
     headers.try_append(name, value).map_err(|_| unreadable)?;
     Ok(())
 }
 
-/// Makes the answer to a question about an admitted request. `removed` are the names that a client may not set, whether they were seen or
-/// not; `informs` are fields for the response to the caller.
-pub(super) fn admit(admitted: &Admitted<'_>, removed: &[HeaderName], informs: &HeaderMap) -> Result<Answer, Untellable> {
+/// Makes the answer to a question about an admitted request; `informs` are fields for the response to the caller.
+pub(super) fn admit(admitted: &Admitted<'_>, told: &Told, informs: &HeaderMap) -> Result<Answer, Untellable> {
     let changes = Changes::between(admitted.received, admitted.header)?;
-    let mut message = Message::default();
-    message.message(1, |status| {
-        // Said although it is the default: an empty message would be an admission, too, and nobody could tell it from a mistake.
-        status.text(2, "admitted");
-    });
-    message.message(3, |ok| {
-        for (name, value) in &changes.set {
-            field(ok, 2, name, value);
-        }
-        for name in &changes.remove {
-            ok.text(5, name.as_str());
-        }
-        for name in removed.iter().filter(|name| !admitted.header.contains_key(*name) && !changes.remove.contains(name)) {
-            ok.text(5, name.as_str());
-        }
-        for (name, value) in informs.iter().filter(|(_, value)| is_text(value.as_bytes())) {
-            field(ok, 6, name, value);
-        }
-    });
-    Ok(grpc::answer(&message.into_bytes()))
+    Ok(grpc::answer(|message| {
+        message.message(1, |status| {
+            // Said although it is the default: an empty message would be an admission, too, and nobody could tell it from a mistake.
+            status.text(2, "admitted");
+        });
+        message.message(3, |ok| {
+            for (name, value) in &changes.set {
+                field(ok, 2, name, value, Some(OVERWRITE));
+            }
+            for name in &changes.remove {
+                ok.text(5, name.as_str());
+            }
+            for (_, encoded) in told.absent(admitted, &changes) {
+                ok.fields(encoded);
+            }
+            for (name, value) in informs.iter().filter(|(_, value)| is_text(value.as_bytes())) {
+                field(ok, 6, name, value, Some(OVERWRITE));
+            }
+        });
+    }))
 }
 
-/// Writes a `HeaderValueOption` that overwrites.
-fn field(message: &mut Message, number: u32, name: &HeaderName, value: &HeaderValue) {
+/// Writes a `HeaderValueOption`. Without an action several challenges stay several lines.
+fn field(message: &mut Message, number: u32, name: &HeaderName, value: &HeaderValue, action: Option<u64>) {
     message.message(number, |option| {
-        option
-            .message(1, |header| {
-                header.text(1, name.as_str()).text(2, &text(value));
-            })
-            .number(3, OVERWRITE);
+        option.message(1, |header| {
+            header.text(1, name.as_str()).bytes(2, value.as_bytes());
+        });
+        if let Some(action) = action {
+            option.number(3, action);
+        }
     });
 }
 
 /// Makes the answer to a question about a request that is refused.
 pub(super) fn refuse(refused: &Refused<'_>) -> Answer {
     let status = denial(refused.status);
-    let mut message = Message::default();
-    message.message(1, |rpc| {
-        rpc.number(1, GrpcStatus::of(status).number().into()).text(2, refused.code);
-    });
-    message.message(2, |denied| {
-        denied.message(1, |http| {
-            http.number(1, status.as_u16().into());
+    grpc::answer(|message| {
+        message.message(1, |rpc| {
+            rpc.number(1, GrpcStatus::of(status).number().into()).text(2, refused.code);
         });
-        // For a caller of gRPC Envoy makes the body the message of the status.
-        let to_grpc = refused.to_grpc;
-        for (name, value) in &refused.headers {
-            let passes = !(OF_THE_CONNECTION.contains(name) || to_grpc && *name == header::CONTENT_TYPE);
-            if passes && is_text(value.as_bytes()) {
-                denied.message(2, |option| {
-                    // Without an action: several challenges stay several lines.
-                    option.message(1, |header| {
-                        header.text(1, name.as_str()).text(2, &text(value));
-                    });
-                });
+        message.message(2, |denied| {
+            denied.message(1, |http| {
+                http.number(1, status.as_u16().into());
+            });
+            // For a caller of gRPC Envoy makes the body the message of the status.
+            let to_grpc = refused.to_grpc;
+            for (name, value) in &refused.headers {
+                let passes = !(OF_THE_CONNECTION.contains(name) || to_grpc && *name == header::CONTENT_TYPE);
+                if passes && is_text(value.as_bytes()) {
+                    field(denied, 2, name, value, None);
+                }
             }
-        }
-        match (to_grpc, std::str::from_utf8(&refused.body)) {
-            (true, _) | (false, Err(_)) => denied.text(3, refused.code),
-            (false, Ok(body)) => denied.text(3, body),
-        };
-    });
-    grpc::answer(&message.into_bytes())
+            match (to_grpc, std::str::from_utf8(&refused.body)) {
+                (true, _) | (false, Err(_)) => denied.text(3, refused.code),
+                (false, Ok(body)) => denied.text(3, body),
+            };
+        });
+    })
 }
 
 /// Makes the refusal of a message that is none.

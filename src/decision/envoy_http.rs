@@ -1,13 +1,14 @@
 //! Questions of Envoy over HTTP: the method and the path of the request, behind a prefix.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, request::Parts};
+use http::{HeaderName, HeaderValue, Version, request::Parts};
 
 use super::{
-    answer::{Admitted, Answer},
+    answer::{Admitted, Answer, Told},
     changes::{Changes, Untellable},
     forwarded::{PATH, PROTO, own, take_source},
     question::{Question, QuestionFault, host, scheme, single, target},
 };
+use crate::base::buffers;
 
 /// The field that names the fields which Envoy removes from the request.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
@@ -38,28 +39,34 @@ pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
     })
 }
 
-/// Makes the answer to a question about an admitted request. `names` are those that Envoy takes from an answer.
-pub(super) fn admit(admitted: &Admitted<'_>, names: &[HeaderName], removed: &[HeaderName]) -> Result<Answer, Untellable> {
-    let changes = Changes::between(admitted.received, admitted.header)?;
-    let mut headers = HeaderMap::with_capacity(changes.set.len() + 2);
-    for (name, value) in changes.set {
-        if !names.contains(&name) {
-            return Err(Untellable::NotListed(name));
+/// Makes the answer to a question about an admitted request.
+pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Untellable> {
+    let mut changes = Changes::between(admitted.received, admitted.header)?;
+    let mut headers = buffers::headers();
+    for (name, value) in std::mem::take(&mut changes.set) {
+        if !told.lists(name) {
+            return Err(Untellable::NotListed(name.clone()));
         }
-        headers.insert(name, value);
+        headers.insert(name.clone(), value.into_owned());
     }
-    let absent = removed.iter().filter(|name| !admitted.header.contains_key(*name) && !changes.remove.contains(name));
-    let gone: Vec<&str> = changes.remove.iter().chain(absent).map(HeaderName::as_str).collect();
+    let mut gone = buffers::buffer();
+    for name in changes.remove.iter().copied().chain(told.absent(admitted, &changes).map(|(name, _)| name)) {
+        if !gone.is_empty() {
+            gone.push(b',');
+        }
+        gone.extend_from_slice(name.as_str().as_bytes());
+    }
     if !gone.is_empty() {
         // Names joined by commas are always a value.
-        headers.extend(HeaderValue::try_from(gone.join(",")).ok().map(|gone| (TO_REMOVE, gone)));
+        headers.extend(HeaderValue::from_bytes(&gone).ok().map(|gone| (TO_REMOVE, gone)));
     }
+    buffers::keep_buffer(gone);
     Ok(Answer::admission(headers))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
+    use http::{HeaderMap, StatusCode};
 
     use super::{super::forwarded::tests::asked, *};
 
@@ -83,20 +90,24 @@ mod tests {
 
     #[test]
     fn an_admission_names_what_is_set_and_what_is_removed() {
-        let map = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+        fn map<T: FromIterator<(HeaderName, HeaderValue)>>(fields: &[(&'static str, &'static str)]) -> T {
             fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
-        };
+        }
         let (received, header) = (map(&[("x_user", "evil"), ("accept", "*/*")]), map(&[("x-user", "nia"), ("accept", "*/*")]));
         let admitted = Admitted { received: &received, header: &header };
         let names = ["x-user", "x-groups"].map(HeaderName::from_static);
 
-        let answer = admit(&admitted, &names, &names).unwrap();
+        let answer = admit(&admitted, &Told::new(names.to_vec(), names.to_vec())).unwrap();
 
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(
             answer.headers,
-            map(&[("x-user", "nia"), ("x-envoy-auth-headers-to-remove", "x_user,x-groups"), ("cache-control", "no-store")])
+            map::<HeaderMap>(&[
+                ("x-user", "nia"),
+                ("x-envoy-auth-headers-to-remove", "x_user,x-groups"),
+                ("cache-control", "no-store")
+            ])
         );
-        assert!(admit(&admitted, &names[1..], &[]).is_err(), "a name that Envoy would not take");
+        assert!(admit(&admitted, &Told::new(names[1..].to_vec(), Vec::new())).is_err(), "a name that Envoy would not take");
     }
 }

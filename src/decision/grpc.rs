@@ -1,16 +1,18 @@
 //! gRPC by hand: one message each way, with its five bytes before it.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::answer::Answer;
-use crate::{request::GrpcStatus, telemetry::Message};
+use crate::{base::buffers, request::GrpcStatus, telemetry::Message};
 
 /// The longest message of a question, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 256 << 10;
 
 /// The bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
+/// The room for an answer: most are shorter.
+const USUAL: usize = 1 << 10;
 /// The path of health checks.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
@@ -32,15 +34,17 @@ pub(super) fn message(body: &Bytes) -> Result<Bytes, GrpcStatus> {
 }
 
 /// Makes the answer with this message.
-pub(super) fn answer(message: &[u8]) -> Answer {
-    let mut body = BytesMut::with_capacity(PREFIX + message.len());
-    body.put_u8(0);
+pub(super) fn answer(write: impl FnOnce(&mut Message)) -> Answer {
+    let mut message = Message::behind(&[0; PREFIX], USUAL);
+    write(&mut message);
+    let mut body = message.into_bytes();
     // What is answered is far shorter than what a length can say.
-    body.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    body.put_slice(message);
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, APPLICATION_GRPC)]);
+    let length = u32::try_from(body.len() - PREFIX).unwrap_or(u32::MAX);
+    body[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    let mut headers = buffers::headers();
+    headers.insert(header::CONTENT_TYPE, APPLICATION_GRPC);
     let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
-    Answer { status: StatusCode::OK, headers, body: body.freeze(), trailers: Some(trailers) }
+    Answer { status: StatusCode::OK, headers, body: body.into(), trailers: Some(trailers) }
 }
 
 /// Makes the answer that is nothing but a status: no message, and the trailers in place of the header.
@@ -54,9 +58,9 @@ pub(super) fn failure(status: GrpcStatus, message: &str) -> Answer {
 /// Answers a health check (`grpc.health.v1`), if the path is that of one.
 pub(crate) fn health(path: &str, is_serving: impl FnOnce() -> bool) -> Option<Answer> {
     (path == HEALTH).then(|| {
-        let mut message = Message::default();
-        message.number(1, if is_serving() { 1 } else { 2 });
-        answer(&message.into_bytes())
+        answer(|message| {
+            message.number(1, if is_serving() { 1 } else { 2 });
+        })
     })
 }
 
@@ -83,7 +87,10 @@ mod tests {
             assert_eq!(framed(flag, length, bytes), Err(status), "{flag} {length}");
         }
         assert_eq!(self::message(&Bytes::from_static(b"abc")), Err(GrpcStatus::INVALID_ARGUMENT));
-        assert_eq!(self::message(&answer(b"abc").body), Ok(Bytes::from_static(b"abc")));
+        let answer = answer(|message| {
+            message.number(1, 7);
+        });
+        assert_eq!(self::message(&answer.body), Ok(Bytes::from_static(&[0x08, 7])));
     }
 
     #[test]

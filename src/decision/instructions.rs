@@ -38,12 +38,12 @@ impl Instructions {
             DialectConfig::EnvoyGrpc => {
                 vec![("Envoy", envoy_grpc(&server, tls)), ("Envoy Gateway", envoy_gateway(&server)), ("Istio", istio(&server))]
             }
-            DialectConfig::EnvoyHttp => vec![("Envoy", envoy_http(&server, &rules.names))],
+            DialectConfig::EnvoyHttp => vec![("Envoy", envoy_http(&server, rules.names()))],
             DialectConfig::Traefik => {
-                vec![("Traefik", traefik(&server, &rules.names)), ("HAProxy", haproxy(&server, &rules.names))]
+                vec![("Traefik", traefik(&server, rules.names())), ("HAProxy", haproxy(&server, rules.names()))]
             }
-            DialectConfig::Caddy => vec![("Caddy", caddy(&server, &rules.names))],
-            DialectConfig::Nginx => vec![("nginx", nginx(&server, &rules.names))],
+            DialectConfig::Caddy => vec![("Caddy", caddy(&server, rules.names()))],
+            DialectConfig::Nginx => vec![("nginx", nginx(&server, rules.names()))],
         };
         Self { listener: listener.to_owned(), dialect: rules.dialect.as_str(), settings }
     }

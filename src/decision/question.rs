@@ -2,17 +2,19 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
 
 use super::protobuf::Malformed;
 use crate::{
     certificate::ClientCertificate,
     connection::Scheme,
+    outgoing::field::FRAMING,
     refusal::{Reason, Refusal},
 };
 
 /// Fields of one connection or one message: those of a question are the asking proxy's.
-pub(super) use crate::outgoing::field::FRAMING as OF_THE_CONNECTION;
+pub(super) static OF_THE_CONNECTION: [HeaderName; 11] = FRAMING;
 
 /// A request as a proxy has received it.
 #[derive(Debug)]
@@ -129,10 +131,19 @@ pub(super) fn scheme(written: &[u8]) -> Result<Scheme, QuestionFault> {
 
 /// Reads a target in origin form, byte for byte. A fragment is no part of one, and the parser would cut it off.
 pub(super) fn target(written: &[u8]) -> Result<PathAndQuery, QuestionFault> {
-    if written.first() != Some(&b'/') || !written.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'#') {
-        return Err(QuestionFault::Target);
-    }
+    origin_form(written)?;
     PathAndQuery::try_from(written).map_err(|_| QuestionFault::Target)
+}
+
+/// Reads a target that is a part of the message, and shares its memory.
+pub(super) fn target_in(message: &Bytes, written: &str) -> Result<PathAndQuery, QuestionFault> {
+    origin_form(written.as_bytes())?;
+    PathAndQuery::from_maybe_shared(message.slice_ref(written.as_bytes())).map_err(|_| QuestionFault::Target)
+}
+
+fn origin_form(written: &[u8]) -> Result<(), QuestionFault> {
+    let is_one = written.first() == Some(&b'/') && written.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'#');
+    if is_one { Ok(()) } else { Err(QuestionFault::Target) }
 }
 
 #[cfg(test)]

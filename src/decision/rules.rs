@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::{
     DecidesConfig, DialectConfig,
-    answer::{Admitted, Answer},
+    answer::{Admitted, Answer, Told},
     changes::Untellable,
     kept,
 };
@@ -26,10 +26,8 @@ pub(crate) struct DecisionRules {
     peers: Option<Arc<AddressSet>>,
     /// Whether the routes, by their index, are decided here.
     pub(crate) routes: Arc<[bool]>,
-    /// The fields that answers may change, which the proxy's own config lists.
-    pub(crate) names: Box<[HeaderName]>,
-    /// The fields that no client may set, in their spellings.
-    removed: Box<[HeaderName]>,
+    /// The fields that answers may change, which the proxy's own config lists, and those that no client may set.
+    told: Told,
 }
 
 /// The context in which rules are built.
@@ -80,8 +78,7 @@ impl DecisionRules {
             dialect: config.dialect,
             peers,
             routes: flags.into(),
-            names: names.into(),
-            removed: removed.into(),
+            told: Told::new(names, removed),
         })
     }
 
@@ -95,7 +92,12 @@ impl DecisionRules {
     /// # Errors
     /// Fails if the proxy cannot be told of a change.
     pub(crate) fn admit(&self, admitted: &Admitted<'_>, informs: &HeaderMap) -> Result<Answer, Untellable> {
-        self.dialect.admit(admitted, &self.names, &self.removed, informs)
+        self.dialect.admit(admitted, &self.told, informs)
+    }
+
+    /// Returns the fields that answers may change, which the proxy's own config lists.
+    pub(crate) fn names(&self) -> &[HeaderName] {
+        &self.told.names
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
-use crate::listener::Connection;
+use crate::{base::fields::Fields, listener::Connection};
 
 /// The facts of a question: the asking proxy, and the answer for it.
 #[derive(Debug)]
@@ -16,9 +14,9 @@ pub struct Asked {
     /// Whether the routes, by their index, are decided here.
     pub routes: Arc<[bool]>,
     /// The header that the proxy has, with what no policy gets to see.
-    pub received: HeaderMap,
+    pub received: Fields,
     /// The header that the backend is to receive, once the request is admitted.
-    pub admitted: Option<HeaderMap>,
+    pub admitted: Option<Fields>,
 }
 
 impl Asked {

@@ -6,8 +6,8 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt as _;
 
 use super::{
     DataPlane, Received, Recorder,
@@ -15,7 +15,7 @@ use super::{
     caught, finish, forward, panicked, refuse, set_forwarding_headers,
 };
 use crate::{
-    base::header_names::X_REQUEST_ID,
+    base::{buffers, fields::Fields, header_names::X_REQUEST_ID},
     caller::{AddressSource, Caller},
     decision::{Admitted, Answer, DecisionRules, MAX_MESSAGE, NotAsked, Question, QuestionFault, Refused, health},
     exchange::{Asked, Exchange},
@@ -148,7 +148,7 @@ async fn judge(recorder: &mut Recorder, rules: &Arc<DecisionRules>, request: htt
         dialect: rules.dialect.as_str(),
         connection: asking,
         routes: rules.routes.clone(),
-        received: HeaderMap::new(),
+        received: Fields::default(),
         admitted: None,
     }));
     let question = rules.dialect.question(parts, &message)?;
@@ -164,9 +164,12 @@ async fn judge(recorder: &mut Recorder, rules: &Arc<DecisionRules>, request: htt
             return Err(Refusal::new(Reason::InternalError, "a policy answered a request that is only decided").into());
         }
     }
-    let Some(asked) = &exchange.asked else { return Err(Refusal::from(Reason::InternalError).into()) };
-    let Some(header) = &asked.admitted else { return Err(Refusal::from(Reason::InternalError).into()) };
-    let answer = rules.admit(&Admitted { received: &asked.received, header }, &exchange.response_headers);
+    let Some(asked) = &mut exchange.asked else { return Err(Refusal::from(Reason::InternalError).into()) };
+    let Some(header) = asked.admitted.take() else { return Err(Refusal::from(Reason::InternalError).into()) };
+    let received = std::mem::take(&mut asked.received);
+    let answer = rules.admit(&Admitted { received: &received, header: &header }, &exchange.response_headers);
+    buffers::keep_fields(received);
+    buffers::keep_fields(header);
     Ok(answer.map_err(Refusal::from)?)
 }
 
@@ -191,11 +194,24 @@ async fn message(rules: &DecisionRules, body: RequestBody) -> Result<Bytes, End>
     if !rules.dialect.is_grpc() {
         return if http_body::Body::is_end_stream(&body) { Ok(Bytes::new()) } else { Err(QuestionFault::Body.into()) };
     }
-    let whole = Limited::new(body, MAX_MESSAGE).collect().await.map_err(|_| NotAsked {
+    let whole = whole(body).await.ok_or_else(|| NotAsked {
         refusal: Refusal::new(Reason::BodyTooLarge, "the question is longer than 256 KiB, or was cut off"),
         status: GrpcStatus::RESOURCE_EXHAUSTED,
     })?;
-    Ok(rules.dialect.message(&whole.to_bytes())?)
+    Ok(rules.dialect.message(&whole)?)
+}
+
+/// Reads a body, which nearly always comes in one part, that is not copied then; `None` if it is too long or cut off.
+async fn whole(mut body: RequestBody) -> Option<Bytes> {
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > MAX_MESSAGE {
+            return None;
+        }
+        if first.is_empty() { first = data } else { rest.extend_from_slice(&data) }
+    }
+    Some(if rest.is_empty() { first } else { [&*first, &rest].concat().into() })
 }
 
 /// Reads the head of the request, and determines its caller.
@@ -208,7 +224,9 @@ fn receive(recorder: &mut Recorder, question: Question) -> Result<Received, Refu
     incoming.scheme = scheme;
     if let Some(asked) = &mut exchange.asked {
         // Before anything is taken away from the request: the proxy still has it.
-        asked.received = incoming.headers.clone();
+        let mut received = buffers::fields();
+        incoming.headers.iter().for_each(|(name, value)| received.append(name.clone(), value.clone()));
+        asked.received = received;
     }
     exchange.connection = Arc::new(connection);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
@@ -299,11 +317,11 @@ async fn make_header(
     exchange: &mut Exchange,
     incoming: &IncomingRequest,
     outgoing: &mut UpstreamRequest,
-) -> Result<HeaderMap, Refusal> {
+) -> Result<Fields, Refusal> {
     route.authorization.apply(exchange, incoming, outgoing).await?;
     exchange.outcome.allow();
     set_forwarding_headers(exchange, incoming, outgoing);
-    Ok(std::mem::take(&mut outgoing.headers).into())
+    Ok(std::mem::take(&mut outgoing.headers))
 }
 
 /// Handles a request of a route that is decided alone, and was not asked about: in a trial it is admitted as a question would be, and else
@@ -331,7 +349,7 @@ fn note_sent(
     route: &Route,
     exchange: &mut Exchange,
     incoming: &IncomingRequest,
-    headers: HeaderMap,
+    headers: Fields,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Some(stand_in) = exchange.trace.stand_in() else { return Err(Reason::InternalError.into()) };
     stand_in.sent = Some(SentRequest {
@@ -339,7 +357,7 @@ fn note_sent(
         server: ASKING_PROXY.into(),
         method: incoming.method.clone(),
         url: format!("{}://{}{}", incoming.scheme.as_str(), incoming.authority, incoming.target),
-        headers,
+        headers: headers.into(),
     });
     let response = stand_in.answer.clone().map(ResponseBody::whole);
     if response.status() == StatusCode::UNAUTHORIZED && route.authorization.is_own() {
@@ -357,7 +375,7 @@ pub(super) fn stand_in(recorder: &mut Recorder) {
             dialect: rules.dialect.as_str(),
             connection: exchange.connection.clone(),
             routes: rules.routes.clone(),
-            received: HeaderMap::new(),
+            received: Fields::default(),
             admitted: None,
         }));
     }

@@ -5,6 +5,13 @@
 pub(crate) struct Message(Vec<u8>);
 
 impl Message {
+    /// Makes a message whose fields follow these bytes, with room for so many.
+    pub(crate) fn behind(prefix: &[u8], capacity: usize) -> Self {
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.extend_from_slice(prefix);
+        Self(bytes)
+    }
+
     /// Writes the key of a field: its number, and how its value is written.
     fn key(&mut self, field: u32, wire_type: u32) {
         self.varint(u64::from(field << 3 | wire_type));
@@ -66,11 +73,31 @@ impl Message {
         self.bytes(field, value.as_bytes())
     }
 
-    /// Writes a message.
+    /// Writes a message, in its place: what it holds is moved only if its length needs more than the one byte that is left for it.
     pub(crate) fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) -> &mut Self {
-        let mut inner = Self::default();
-        write(&mut inner);
-        self.bytes(field, &inner.0)
+        self.key(field, 2);
+        let at = self.0.len();
+        self.0.push(0);
+        write(self);
+        let length = self.0.len() - at - 1;
+        match u8::try_from(length) {
+            Ok(short @ ..0x80) => self.0[at] = short,
+            _ => self.move_behind(at, length),
+        }
+        self
+    }
+
+    /// Writes the length of what follows this place, where one byte was left for it, in the several bytes that it needs.
+    fn move_behind(&mut self, at: usize, length: usize) {
+        let (end, bytes) = (self.0.len(), (usize::BITS - length.leading_zeros()).div_ceil(7) as usize);
+        self.0.resize(end + bytes - 1, 0);
+        self.0.copy_within(at + 1..end, at + bytes);
+        let mut left = length;
+        for byte in &mut self.0[at..at + bytes] {
+            *byte = left as u8 | 0x80;
+            left >>= 7;
+        }
+        self.0[at + bytes - 1] &= 0x7F;
     }
 
     /// Writes numbers of 64 bits, packed.
@@ -173,6 +200,29 @@ pub(crate) mod tests {
         let expected: &[u8] =
             &[0x08, 0x96, 0x01, 0x1a, 7, b't', b'e', b's', b't', b'i', b'n', b'g', 0x25, 1, 0, 0, 0, 0x2a, 2, 0x08, 1];
         assert_eq!(message.into_bytes(), expected);
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_read_as_it_was_written() {
+        for length in [0, 1, 0x7D, 0x7E, 0x7F, 0x80, 0x3FFC, 0x3FFD, 0x4000, 0x1F_FFFB, 0x20_0000] {
+            let text = "a".repeat(length);
+            let mut message = Message::behind(b"before", 16);
+            message.message(1, |outer| {
+                outer.number(1, 7).message(2, |inner| {
+                    inner.text(3, &text);
+                });
+                outer.number(4, 8);
+            });
+            message.number(5, 9);
+
+            let bytes = message.into_bytes();
+            let fields = read(bytes.strip_prefix(b"before").unwrap());
+            let [(1, Value::Bytes(outer)), (5, Value::Number(9))] = &*fields else { panic!("{length}: {fields:?}") };
+            let [(1, Value::Number(7)), (2, Value::Bytes(inner)), (4, Value::Number(8))] = &*read(outer) else {
+                panic!("{length}: {outer:?}")
+            };
+            assert_eq!(read(inner), [(3, Value::Bytes(text.into_bytes()))], "{length}");
+        }
     }
 
     #[test]
