@@ -30,7 +30,7 @@ WORKDIR /etc/entrada
 # The image calls it nonroot.
 USER 65532:65532
 EXPOSE 8080 8443 9902
-# Of the admin listener within the container; Kubernetes has its own probes.
+# Asks the admin listener within the container, or that of `health` on port 9902; Kubernetes has its own probes.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["/usr/bin/entrada", "health"]
 ENTRYPOINT ["/usr/bin/entrada"]
 CMD ["run", "--config", "/etc/entrada/entrada.yaml"]
