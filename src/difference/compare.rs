@@ -211,7 +211,7 @@ impl Comparison<'_> {
                 }
             }
             Finding::Unknown(why) if changes_access => {
-                let place = cause(cube, cell, sides);
+                let place = self.judge.free_position(&cube.region).unwrap_or_else(|| cause(cube, cell, sides));
                 let [before, after] = [in_words(&cube.ends[0]), in_words(&cube.ends[1])];
                 self.unknown.insert(Unknown { place, why: format!("{before} → {after}: {why}") });
             }

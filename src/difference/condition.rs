@@ -1,6 +1,6 @@
 //! Conditions on a region: true, false or an error, or the next atom that has to be decided.
 
-use std::{net::IpAddr, rc::Rc};
+use std::{collections::BTreeSet, net::IpAddr, rc::Rc};
 
 use super::{
     region::{Atom, Flag, ListKey, Spot, TextKey, TokenList, TokenText},
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     address::AddressRange,
+    explain::position,
     expression::shape::{Fold, Operand, Shape, Source, Test},
 };
 
@@ -89,9 +90,21 @@ impl Run<'_> {
         match self.region.decide(&atom) {
             Some(holds) => Ok(Truth::from(holds)),
             None => {
-                let reads = reads.iter().filter_map(|operand| self.chosen(operand, state)).collect();
-                let free = FreeCondition { reads, literals: literals.to_vec(), place: state.at.clone() };
-                self.world.free.borrow_mut().entry(name).or_insert(free);
+                let mut known = self.world.free.borrow_mut();
+                let free = known.entry(name).or_insert_with(|| FreeCondition {
+                    reads: reads.iter().filter_map(|operand| self.chosen(operand, state)).collect(),
+                    literals: literals.to_vec(),
+                    given: BTreeSet::new(),
+                    reads_caller: reads.iter().any(|operand| operand.source == Source::Caller),
+                    place: state.at.clone(),
+                    position: state
+                        .at
+                        .as_ref()
+                        .and_then(|place| position(&self.side.document, place))
+                        .map(|at| format!("{}:{}", at.file, at.line)),
+                });
+                // The same condition may be met in several cells.
+                free.given.extend(reads.iter().filter_map(|operand| self.given_text(operand, state)));
                 Err(Open(atom))
             }
         }
@@ -109,6 +122,26 @@ impl Run<'_> {
             Source::Variable(name) => match state.variables.get(name) {
                 Some(Variable::Same(operand, _)) => self.chosen(operand, state),
                 _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Returns the value of a fact that the cell or the policies before give.
+    fn given_text(&self, operand: &Operand, state: &State) -> Option<String> {
+        match &operand.source {
+            Source::Method => Some(self.given.method.clone()),
+            Source::Path => Some(self.given.path.clone()),
+            Source::Host => Some(self.given.host.clone()),
+            Source::Scheme => Some(self.given.scheme.as_str().to_owned()),
+            Source::Capture(name) => self.given.capture(name).map(str::to_owned),
+            Source::Header(name) => self.given.header(name).map(str::to_owned),
+            Source::Partner => state.partner.clone(),
+            Source::Given("route.name") => Some(self.route.name.clone()),
+            Source::Variable(name) => match state.variables.get(name)? {
+                Variable::Text(text) => Some(text.clone()),
+                Variable::Same(operand, _) => self.given_text(operand, state),
+                Variable::Made { .. } => None,
             },
             _ => None,
         }

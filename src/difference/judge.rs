@@ -9,8 +9,11 @@ use super::{
     side::Side,
     walk::{Cube, End},
     witness::{Judged, Mint, Overrides, Witness},
-    world::World,
+    world::{FreeCondition, World},
 };
+
+/// The value of facts that are compared with each other, where none of them is given.
+const ALIKE: &str = "alike";
 
 /// The verdict of both engines on a cube.
 #[derive(Debug)]
@@ -73,7 +76,18 @@ impl Judge<'_> {
         if keys.is_empty() {
             return all;
         }
+        // Where facts are compared with each other, those that can be chosen are what the others are, or alike.
+        let alike = |condition: &FreeCondition| {
+            let caller = condition.reads_caller.then(|| region.callers.sample()).flatten().map(|caller| caller.to_string());
+            caller.or_else(|| condition.given.first().cloned()).unwrap_or_else(|| ALIKE.to_owned())
+        };
+        all.push(
+            conditions.iter().flat_map(|condition| condition.reads.iter().map(|key| (key.clone(), alike(condition)))).collect(),
+        );
         let mut values: Vec<String> = Vec::new();
+        for given in conditions.iter().flat_map(|condition| &condition.given) {
+            values.extend([given.clone(), given.to_uppercase()]);
+        }
         for literal in conditions.iter().flat_map(|condition| &condition.literals) {
             values.extend([literal.clone(), format!("{literal}x"), format!("x{literal}"), literal.to_uppercase()]);
             values.extend(of_pattern(literal));
@@ -89,6 +103,15 @@ impl Judge<'_> {
             all.push(keys.iter().enumerate().map(|(index, key)| ((*key).clone(), value(index))).collect());
         }
         all
+    }
+
+    /// Returns the file and the line of the last condition of a region that is not taken apart.
+    pub(super) fn free_position(&self, region: &Region) -> Option<String> {
+        let free = self.world.free.borrow();
+        region.decided.iter().rev().find_map(|(atom, _)| match atom {
+            Atom::Flag(Flag::Free(name)) => free.get(name)?.position.clone(),
+            _ => None,
+        })
     }
 }
 

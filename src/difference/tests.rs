@@ -121,6 +121,54 @@ fn a_group_says_of_a_condition_what_its_request_does() {
     assert!(found.groups[0].condition.iter().all(|condition| condition.value), "{:?}", found.groups[0].condition);
 }
 
+/// A condition that compares two facts is met by making them alike.
+#[test]
+fn facts_that_are_compared_with_each_other_are_made_alike() {
+    for condition in [
+        "captures.customer == token.claims.customer",
+        "upper(captures.customer) == token.claims.customer",
+        "token.claims.customer == request.headers['x-customer']",
+        "token.claims.address == caller.address",
+        "captures.customer == token.claims.customer && request.headers['x-team'] == token.claims.team",
+        "token.claims.customer.startsWith(captures.customer)",
+    ] {
+        let inbound = format!("{TOKEN}, {{ authorize: {{ condition: \"@({condition})\" }} }}");
+        let old = routes(&[("orders", "path: '/customers/{customer}/orders', methods: [GET]", &inbound)]);
+        let new = old.replace("[GET]", "[GET, PUT]");
+
+        let found = compare(&old, &new);
+
+        let told = found.to_text();
+        assert_eq!(
+            changes(&found),
+            [("gain", "orders: PUT".to_owned(), code("method-not-allowed"), None)],
+            "{condition}\n{told}"
+        );
+        assert!(found.unknown.is_empty(), "{told}");
+    }
+}
+
+/// Where no request is found, the condition is named, and not the route that it belongs to.
+#[test]
+fn an_unknown_is_told_at_the_condition() {
+    let inbound = format!("{TOKEN},\n      {{ authorize: {{ condition: '@(size(token.claims.customer) == 77)' }} }}");
+    let old = COMMON.to_owned() + &routes(&[("orders", "path: /orders, methods: [GET]", &inbound)]);
+
+    let found = compare(&old, &old.replace("[GET]", "[GET, PUT]"));
+
+    assert!(found.groups.is_empty() && found.unknown.len() == 1, "{}", found.to_text());
+    let line = old.lines().position(|line| line.contains("size(token")).map_or(0, |line| line + 1);
+    assert!(found.unknown[0].place.ends_with(&format!(":{line}")), "{line}: {}", found.to_text());
+}
+
+#[test]
+fn methods_that_a_route_names_are_told() {
+    let old = routes(&[("orders", "path: /orders, methods: [GET]", TOKEN)]);
+    let new = old.replace("[Orders.Read.All]", "[Orders.Read.All, Orders.Write.All]");
+
+    assert_eq!(changes(&compare(&old, &new)), [("gain", "orders: GET, HEAD".to_owned(), code("role-missing"), None)]);
+}
+
 #[test]
 fn a_wider_address_set_is_a_gain_of_just_these_addresses() {
     let old = "address-sets: { offices: [203.0.113.0/24, 198.51.100.10-198.51.100.40] }\n".to_owned()

@@ -44,8 +44,14 @@ pub(crate) struct FreeCondition {
     pub(crate) reads: Vec<TextKey>,
     /// The texts that it compares with.
     pub(crate) literals: Vec<String>,
+    /// The values of the other facts that it reads, where the cell gives them: what captures are, the host.
+    pub(crate) given: BTreeSet<String>,
+    /// Whether it reads the caller's address.
+    pub(crate) reads_caller: bool,
     /// The place of the entry that holds it.
     pub(crate) place: Option<Place>,
+    /// The file and the line of that place.
+    pub(crate) position: Option<String>,
 }
 
 /// The constants that two configs compare with.

@@ -44,8 +44,8 @@ fn not_found_and_method_not_allowed_are_both_refusals_and_told_apart() {
     assert_eq!(
         kinds,
         [
-            ("gain", "orders: all methods".to_owned(), code("method-not-allowed")),
-            ("loss", "orders: all methods".to_owned(), code("method-not-allowed"))
+            ("gain", "orders: POST".to_owned(), code("method-not-allowed")),
+            ("loss", "orders: GET, HEAD".to_owned(), code("method-not-allowed"))
         ],
         "{}",
         found.to_text()
