@@ -30,6 +30,8 @@ pub(crate) struct Operand {
     pub(crate) path: String,
     /// `None` if it is absent, or cannot be evaluated.
     pub(crate) value: Option<String>,
+    /// The texts that it is or holds, and that may be shown.
+    texts: Vec<String>,
 }
 
 static PATHS: LazyLock<Regex> = LazyLock::new(|| {
@@ -97,12 +99,26 @@ pub(crate) fn operands(expression: &str, outcome: &Outcome) -> Vec<Operand> {
         known: None,
     };
     let names: Vec<Box<str>> = outcome.named_tokens.iter().map(|token| (*token.name).into()).collect();
-    let value = |path: &str| {
-        let expression = Expression::parse_knowing(path, &names).ok()?;
-        let value = expression.evaluate(&facts).ok()?;
-        Some(if may_be_secret(path) { "***".to_owned() } else { in_words(&value) })
+    let operand = |path: String| {
+        let expression = Expression::parse_knowing(&path, &names).ok();
+        match expression.as_ref().and_then(|expression| expression.evaluate(&facts).ok()) {
+            None => Operand { value: None, texts: Vec::new(), path },
+            Some(_) if may_be_secret(&path) => Operand { value: Some("***".to_owned()), texts: Vec::new(), path },
+            Some(value) => Operand { value: Some(in_words(&value)), texts: texts_in(&value), path },
+        }
     };
-    paths(expression).into_iter().map(|path| Operand { value: value(&path), path }).collect()
+    paths(expression).into_iter().map(operand).collect()
+}
+
+/// Returns the texts that a value is, or holds.
+fn texts_in(value: &crate::expression::Value<'_>) -> Vec<String> {
+    use crate::expression::{List, Value as Found};
+    match value {
+        Found::Text(text) => vec![text.to_string()],
+        Found::List(List::Texts(texts)) => texts.iter().map(ToString::to_string).collect(),
+        Found::List(List::Json(values)) => values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Returns whether the value may hold a credential: a field or parameter of such a name, or what contains all of them.
@@ -141,16 +157,39 @@ pub(super) fn candidates(refused: &Refused<'_>, reason: Reason) -> Vec<Candidate
         let operands = operands(&expression, refused.outcome);
         let mut literals = literals(&expression);
         literals.push("value".to_owned());
-        // A missing operand comes first: with it alone the expression may be evaluated.
-        let (missing, present): (Vec<_>, Vec<_>) = operands.into_iter().partition(|operand| operand.value.is_none());
-        for operand in missing.iter().chain(&present) {
-            for literal in literals.iter().take(MOST) {
-                found.extend(setting(refused, operand, literal));
+        // A missing operand comes first: with it alone the expression may be evaluated. Then those that the caller chooses.
+        let mut order: Vec<_> = operands.iter().collect();
+        order.sort_by_key(|operand| (operand.value.is_some(), !is_of_caller(&operand.path)));
+        for operand in order {
+            // What it is compared with may be another operand.
+            let of_others = others_in_words(&operands, operand, &expression);
+            for text in of_others.iter().take(MOST).chain(literals.iter().take(MOST)) {
+                found.extend(setting(refused, operand, text));
             }
             found.extend(truth(refused, operand));
         }
     }
     found.truncate(MOST_TRIED);
+    found
+}
+
+/// Returns whether a fact is one that the caller chooses, and no administrator.
+fn is_of_caller(path: &str) -> bool {
+    ["request.", "captures.", "caller."].iter().any(|of_caller| path.starts_with(of_caller))
+}
+
+/// Returns the texts of the other operands, in the other cases, too, where the expression changes the case.
+fn others_in_words(operands: &[Operand], own: &Operand, expression: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for text in operands.iter().filter(|other| other.path != own.path).flat_map(|other| &other.texts) {
+        let lower = expression.contains("lower(").then(|| text.to_lowercase());
+        let upper = expression.contains("upper(").then(|| text.to_uppercase());
+        for text in [Some(text.clone()), lower, upper].into_iter().flatten() {
+            if !found.contains(&text) && own.value.as_ref() != Some(&text) {
+                found.push(text);
+            }
+        }
+    }
     found
 }
 
@@ -255,6 +294,10 @@ fn setting(refused: &Refused<'_>, operand: &Operand, literal: &str) -> Option<Ca
     match operand.path.as_str() {
         "request.method" => make(Change::Method(literal.to_owned()), "the caller"),
         "request.host" => make(Change::Host(literal.to_owned()), "the caller"),
+        path if path.starts_with("captures.") => {
+            let to = with_capture(refused, path.trim_start_matches("captures."), literal)?;
+            Some(Candidate::new("path", path_of(refused), &to, Change::Path(to.clone()), "the caller"))
+        }
         "request.path" if literal.starts_with('/') => make(Change::Path(literal.to_owned()), "the caller"),
         "caller.address" => literal.parse().ok().and_then(|address| make(Change::Caller(address), "the caller")),
         path => {
@@ -281,6 +324,27 @@ fn setting(refused: &Refused<'_>, operand: &Operand, literal: &str) -> Option<Ca
             }
         }
     }
+}
+
+fn path_of<'r>(refused: &Refused<'r>) -> &'r str {
+    refused.variant.request().target.split('?').next().unwrap_or_default()
+}
+
+/// Returns the path of the request with another text in the place of a capture.
+fn with_capture(refused: &Refused<'_>, name: &str, text: &str) -> Option<String> {
+    let matches = &refused.config().routes.get(refused.outcome.route_index?)?.matches;
+    let pattern = matches.path.as_ref().or(matches.exact_path.as_ref())?;
+    let at =
+        pattern.split('/').position(|segment| segment.strip_prefix('{').and_then(|it| it.strip_suffix('}')) == Some(name))?;
+    let encoded = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let mut segments: Vec<&str> = path_of(refused).split('/').collect();
+    *segments.get_mut(at)? = if text.bytes().all(is_unreserved) { text } else { &encoded };
+    Some(segments.join("/"))
+}
+
+/// Returns whether a byte stands in a path as it is (RFC 3986, section 2.3).
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Returns the change that makes a claim true.

@@ -71,9 +71,9 @@ pub(super) async fn find(
     if signature_alone || current.reason != outcome.reason {
         facts.push(search.signature(outcome)?);
     }
-    let mut seen = vec![signature_of(outcome)];
+    let mut seen = vec![signature_of(outcome), signature_of(&current)];
     while !turns(&current) && facts.len() < MOST_FACTS {
-        let (next, reached) = Box::pin(search.step(&facts, &current, &mut seen)).await?;
+        let Some((next, reached)) = Box::pin(search.step(&facts, &current, &mut seen)).await else { break };
         facts.push(next);
         current = reached;
     }
@@ -169,8 +169,13 @@ impl Search<'_> {
         let mut index = 0;
         while index < facts.len() && facts.len() > 1 {
             let mut others = facts.clone();
-            // Trials sign every token, so that they cannot tell whether that was needed.
-            let signed = matches!(others.remove(index).change, Change::Signed(_));
+            // Trials sign every token, so that they cannot tell whether that was needed: it was, unless the token is another one.
+            let signed = match others.remove(index).change {
+                Change::Signed(place) => {
+                    !others.iter().any(|fact| matches!(&fact.change, Change::Token(other, _) if *other == place))
+                }
+                _ => false,
+            };
             if !signed && self.variant(&others).is_some() && turns(&Box::pin(self.run(&others)).await) {
                 facts = others;
                 index = 0;

@@ -322,6 +322,80 @@ routes:
     assert!(allowed.1.contains("captures.account is a17, token.claims.account is a17"), "{}", allowed.1);
     assert!(refused.1.contains("captures.account is b1"), "{}", refused.1);
     assert!(!refused.1.contains("hunter2") && !allowed.1.contains("hunter2"), "{}", refused.1);
+    // The caller can ask for its own; the condition compares two facts.
+    assert!(
+        refused.1.contains("turns it   path: /accounts/a17   (now /accounts/b1)\n             → ALLOWED (tried)"),
+        "{}",
+        refused.1
+    );
+}
+
+/// A condition on two facts is turned by making them alike: by the caller if it can, and else by whoever grants the claim.
+#[test]
+fn a_condition_that_compares_two_facts_has_its_turning_fact() {
+    let folder = Folder::new();
+    let mint = "{ user: nia, audience: api://orders, scopes: [Orders.Read], claims: { team: blue, teams: [red, green], email: Nia@contoso.example } }";
+    for (condition, header, turning) in [
+        ("token.claims.team == request.headers['x-team']", "X-Team: red", Some(("request.headers['x-team']", "blue"))),
+        ("request.headers['x-team'] in token.claims.teams", "X-Team: blue", Some(("request.headers['x-team']", "red"))),
+        ("captures.mail == lower(token.claims.email)", "X-Team: red", Some(("path", "/of/nia%40contoso%2Eexample"))),
+        ("token.claims.team == token.claims.other", "X-Team: red", Some(("token.claims.other", "blue"))),
+        ("token.claims.team == captures.mail + '-team'", "X-Team: red", None),
+        ("size(token.claims.team) > 400", "X-Team: red", None),
+    ] {
+        let config = format!(
+            "
+tenants: {{ contoso: {{ id: aaaabbbb-0000-cccc-1111-dddd2222eeee }} }}
+listeners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]
+upstreams: {{ orders: {{ servers: [\"http://10.0.0.5:8080\"] }} }}
+routes:
+  - name: of
+    match: {{ path: \"/of/{{mail}}\" }}
+    inbound:
+      - validate-azure-ad-token: {{ tenant: contoso, audiences: [api://orders], scopes: [Orders.Read] }}
+      - authorize: {{ condition: \"@({condition})\" }}
+    upstream: orders
+"
+        );
+        std::fs::write(folder.0.path().join("entrada.yaml"), config).unwrap();
+        let arguments =
+            ["--url", "http://api.contoso.example/of/x", "--from", "203.0.113.9", "--mint", mint, "-H", header, "--at", AT];
+
+        let (status, told) = folder.json(&arguments);
+
+        assert_eq!((status, &told["code"]), (1, &json!("not-authorized")), "{condition}: {told:#}");
+        let (facts, leads_to) = (told["turning"]["facts"].as_array().unwrap(), told["turning"]["leads_to"].as_str().unwrap());
+        let found: Vec<_> = facts.iter().map(|fact| (fact["name"].as_str().unwrap(), fact["to"].as_str().unwrap())).collect();
+        assert_eq!(found, turning.into_iter().collect::<Vec<_>>(), "{condition}: {told:#}");
+        match turning {
+            Some(_) => assert!(leads_to.starts_with("ALLOWED") && told["turning"]["tried"] == true, "{told:#}"),
+            None => assert_eq!(told["turning"]["who"], json!(["nobody with a single fact that a caller controls"]), "{told:#}"),
+        }
+    }
+}
+
+/// A token that is replaced needs no signature of the old one.
+#[test]
+fn a_token_of_nobodys_keys_is_turned_by_another_token() {
+    let folder = Folder::new();
+    let token = folder.file("token.jwt", "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.e30.AAAA");
+
+    let (status, told) = folder.json(&[
+        "--url",
+        "https://api.contoso.example/orders/17",
+        "--from",
+        "203.0.113.9",
+        "--token",
+        path(&token),
+        "--keys",
+        "dev-tenant",
+        "--at",
+        AT,
+    ]);
+
+    assert_eq!((status, &told["code"]), (1, &json!("token-key-unknown")), "{told:#}");
+    let facts = told["turning"]["facts"].as_array().unwrap();
+    assert_eq!((facts.len(), &facts[0]["name"]), (1, &json!("token")), "{told:#}");
 }
 
 #[test]
