@@ -4,7 +4,14 @@ use serde::Serialize;
 
 use super::{Admin, shown::ShownConfig};
 use crate::{
-    credentials::CredentialStatus, entra::KeySetStatus, gateway::runtime::Runtime, partner::PartnerState, telemetry::Counters,
+    credentials::CredentialStatus,
+    entra::KeySetStatus,
+    gateway::{
+        candidate::{CandidateStatus, DifferenceKind},
+        runtime::Runtime,
+    },
+    partner::PartnerState,
+    telemetry::Counters,
     upstream::Upstream,
 };
 
@@ -81,6 +88,9 @@ impl Admin {
         runtime.upstreams.iter().for_each(|upstream| of_upstream(upstream, now, &mut matters));
         of_partners(runtime, now, &mut matters);
         of_config(runtime, shown, &mut matters);
+        if let Some(candidates) = &self.candidates {
+            of_candidate(&candidates.status(), &mut matters);
+        }
         matters.sort_by_key(|matter| matter.state);
         matters
     }
@@ -160,6 +170,26 @@ fn of_partners(runtime: &Runtime, now: u64, matters: &mut Vec<Matter>) {
             }
             PartnerState::Active | PartnerState::Disabled => {}
         }
+    }
+}
+
+/// A faulty candidate judges nothing, so that nobody would learn by it. Callers whom it would newly admit concern everybody.
+fn of_candidate(status: &CandidateStatus, matters: &mut Vec<Matter>) {
+    if let Some(fault) = &status.fault {
+        matters.push(Matter::warn("config", format!("the candidate config cannot be used, and judges nothing: {fault}")));
+    }
+    let Some(candidate) = &status.current else { return };
+    let total = |kind| candidate.differences(kind).iter().map(|difference| difference.count).sum::<u64>();
+    let requests = |count: u64| if count == 1 { "1 request".to_owned() } else { format!("{count} requests") };
+    let were = |count: u64| if count == 1 { "was" } else { "were" };
+    let (gains, losses) = (total(DifferenceKind::Gain), total(DifferenceKind::Loss));
+    if gains > 0 {
+        let what = format!("the candidate config would have admitted {} that {} refused", requests(gains), were(gains));
+        matters.push(Matter::warn("config", what));
+    }
+    if losses > 0 {
+        let what = format!("the candidate config would have refused {} that {} admitted", requests(losses), were(losses));
+        matters.push(Matter::new(State::Note, "config", what));
     }
 }
 

@@ -49,6 +49,19 @@ impl Bed {
         status["candidate"].clone()
     }
 
+    /// Returns what the console says about the candidate among what needs attention, with its weight.
+    async fn attention(&self) -> Vec<(String, String)> {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{}/api/overview", self.gateway.admin_address());
+        let overview: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+        let text = |matter: &Value, name: &str| matter[name].as_str().unwrap().to_owned();
+        let matters = overview["attention"].as_array().unwrap().iter();
+        matters
+            .map(|matter| (text(matter, "state"), text(matter, "what")))
+            .filter(|(_, what)| what.contains("candidate"))
+            .collect()
+    }
+
     /// Returns the candidate's part of the record of the newest request to this path.
     async fn verdict(&self, path: &str) -> Value {
         self.gateway.record(|record| record["path"] == path).await["candidate"].clone()
@@ -85,6 +98,13 @@ async fn gains_and_losses_are_recorded_counted_and_shown_and_nothing_else_happen
     assert_eq!((&losses[0]["route"], &losses[0]["after"]), (&json!("orders"), &json!("header-check-failed")));
     let text = status.to_string();
     assert!(text.find("\"gains\"").unwrap() < text.find("\"losses\"").unwrap(), "who gains stands first");
+    assert_eq!(
+        bed.attention().await,
+        [
+            ("warn".to_owned(), "the candidate config would have admitted 1 request that was refused".to_owned()),
+            ("note".to_owned(), "the candidate config would have refused 1 request that was admitted".to_owned()),
+        ]
+    );
     let metrics = bed.gateway.metrics().await;
     for line in [
         "entrada_candidate_differs_total{route=\"orders\",before=\"allow\",after=\"header-check-failed\"} 1\n",
@@ -267,6 +287,10 @@ async fn a_faulty_candidate_is_said_and_a_good_one_goes_on() {
     let status = bed.status().await;
     assert!(status["error"].as_str().unwrap().contains("is not a header's name"), "{status}");
     assert_eq!((status.get("digest"), &status["judged"]), (None, &json!(0)));
+    let [(state, what)] = &bed.attention().await[..] else { panic!("one matter") };
+    assert_eq!(state, "warn");
+    assert!(what.starts_with("the candidate config cannot be used, and judges nothing: "), "{what}");
+    assert!(what.contains("is not a header's name"), "{what}");
 
     bed.candidate("name: X-Key", "name: X-Other");
     bed.gateway.get("/orders/3").header("X-Key", "a").send().await.assert_allowed();
