@@ -497,8 +497,10 @@ fn the_examples_have_cases_that_hold() {
 fn changes_of_the_examples_are_noticed_by_their_cases() {
     let folder = examples();
 
-    for (config, score) in [("entrada.yaml", "100"), ("app-proxy.yaml", "100"), ("own-identity.yaml", "100")] {
-        let ran = Ran::of(&mut command(folder.path(), &["test", config, "--mutate", "--require-score", score]));
+    // `complete.yaml` shows every key, with partners that nobody is: its cases notice 168 of 197 changes, which takes minutes to count.
+    for config in ["entrada", "app-proxy", "own-identity", "front-door", "application-gateway", "shared-limits"] {
+        let config = &format!("{config}.yaml");
+        let ran = Ran::of(&mut command(folder.path(), &["test", config, "--mutate", "--require-score", "100"]));
         assert_eq!(ran.code, 0, "{config}: {}{}", ran.out, ran.error);
     }
 }
