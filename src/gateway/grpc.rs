@@ -34,8 +34,8 @@ pub(super) async fn in_time<T>(deadline: Instant, future: impl Future<Output = T
 pub(super) fn translate(response: &mut Response<ResponseBody>, recorder: &mut Recorder) {
     let Recorder { exchange, incoming: Some(incoming), .. } = recorder else { return };
     let Some(reason) = exchange.outcome.decision.reason() else { return };
-    // What another proxy asked about is told in that proxy's terms.
-    if exchange.asked.is_some() || !is_grpc(&incoming.headers) {
+    // What another proxy asked about is told in that proxy's terms; and to an extended CONNECT 200 would be a tunnel.
+    if exchange.asked.is_some() || !is_grpc(&incoming.headers) || incoming.is_extended_connect() {
         return;
     }
     let status = GrpcStatus::of(exchange.outcome.refused.unwrap_or(reason.status()));

@@ -19,6 +19,7 @@ mod request_record;
 pub mod runtime;
 mod spans;
 mod tunnel;
+mod websocket;
 
 pub(crate) use self::inner::{Answering, Inner};
 pub use self::record::Recorder;
@@ -214,9 +215,21 @@ impl DataPlane {
                 Stop::Refuse(refusal) => refuse(refusal, &mut recorder),
                 Stop::Respond(response) => response.map(ResponseBody::from),
             });
+            let response = match only_tunnels(response.status(), &recorder) {
+                Ok(()) => response,
+                Err(refusal) => refuse(refusal, &mut recorder),
+            };
             finish(response, recorder)
         }
     }
+}
+
+/// Refuses a response that the client of an extended CONNECT would take for a tunnel.
+fn only_tunnels(status: StatusCode, recorder: &Recorder) -> Result<(), Refusal> {
+    if recorder.incoming.as_ref().is_some_and(IncomingRequest::is_extended_connect) {
+        return websocket::no_success(status, recorder.exchange.outcome.server.is_some());
+    }
+    Ok(())
 }
 
 /// Awaits a future and catches its panic. State that it leaves unfinished belongs to this request: the exchange, which is only read
@@ -261,6 +274,9 @@ fn receive(
     let upgrade = Downstream::of(request.extensions_mut());
     let inner = inner.map(|inner| Box::new((inner, mem::take(request.extensions_mut()))));
     let incoming = incoming.insert(IncomingRequest::take(request, exchange.connection.tls.as_ref())?);
+    if let Some(Downstream::Stream(..)) = &upgrade {
+        incoming.opens_websocket();
+    }
     let mut body = mem::take(request.body_mut());
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
     let caller = exchange.caller.insert(Caller::of(&exchange.connection, &incoming.headers, &exchange.clock)?);
@@ -353,6 +369,11 @@ async fn forward(
         }
     }
     exchange.timings.policies = exchange.elapsed();
+    if incoming.is_extended_connect() && !(route.websocket && matches!(route.action, Action::Forward(_))) {
+        return Err(Refusal::new(Reason::ProtocolNotSupported, "the request opens a WebSocket, which the route does not allow")
+            .with_hint("write `upgrades: [websocket]` on the route, if WebSockets may open")
+            .into());
+    }
     if exchange.asked.is_some() {
         return Box::pin(decide::admit(route, exchange, incoming, outgoing)).await;
     }
@@ -461,6 +482,9 @@ impl UpstreamExchange<'_> {
             return Ok(Response::new(ResponseBody::whole(bytes::Bytes::new())));
         }
         set_forwarding_headers(exchange, self.incoming, outgoing);
+        if let Some(Downstream::Stream(stream)) = &self.upgrade {
+            stream.handshake.begin(&mut outgoing.headers);
+        }
         if let Some(stand_in) = exchange.trace.stand_in() {
             let upgrade = (self.route.websocket && self.incoming.asks_for_websocket()).then_some(&WEBSOCKET);
             let sent = self.upstream.preview(&self.incoming.authority, outgoing, body.size_hint().exact(), upgrade)?;
@@ -503,6 +527,9 @@ impl UpstreamExchange<'_> {
             None => Err(Reason::PartnerDisabled.into()),
             Some(Ok(mut response)) => {
                 count(response.body().server(), Some(response.status()));
+                if let Some(Downstream::Stream(stream)) = &self.upgrade {
+                    stream.handshake.judge(&response)?;
+                }
                 if let Some(reached) = &reached {
                     let server = response.body().server().clone();
                     self.upstream.rewrite_redirects(&server, response.headers_mut(), reached);
@@ -573,6 +600,10 @@ impl Service for DataPlane {
             return Either::Left(Box::pin(self.clone().answer(arrival, connection.clone())));
         }
         Either::Right(self.serve(arrival, connection, None))
+    }
+
+    fn opens_websockets(&self, connection: &Connection) -> bool {
+        !connection.settings.decides && self.snapshot().opens_websockets
     }
 
     fn poll_overdue(mut body: Pin<&mut ResponseBody>, cx: &mut Context<'_>) -> Poll<()> {

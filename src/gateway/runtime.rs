@@ -61,6 +61,8 @@ pub struct Runtime {
     pub routes: Vec<Route>,
     /// The policies on refusals of requests that no route takes.
     pub on_error: OutboundList,
+    /// Whether some route lets WebSockets open.
+    pub(super) opens_websockets: bool,
     /// The names of the routes, by index.
     route_names: Arc<[Arc<str>]>,
     /// The client for identity services, with its settings.
@@ -309,6 +311,7 @@ impl Runtime {
             listeners,
             admin,
             table,
+            opens_websockets: routes.iter().any(|route| route.websocket),
             route_names: routes.iter().map(|route| route.name.clone()).collect(),
             routes,
             on_error,

@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,13 +16,21 @@ use tokio::{
 };
 
 use super::lifetime::{ended_by_time, ends_at, unless_revoked};
-use crate::{exchange::EndedBy, gateway::Recorder, listener::Upgrade, upstream::Upgraded};
+use super::websocket::Handshake;
+use crate::{
+    exchange::EndedBy,
+    gateway::Recorder,
+    listener::{StreamUpgrade, Upgrade},
+    upstream::Upgraded,
+};
 
 /// The caller's connection, if the request asks to upgrade it to another protocol.
 #[derive(Clone, Debug)]
 pub(super) enum Downstream {
     /// A connection of a listener.
     Listener(Upgrade),
+    /// A stream of a listener's connection.
+    Stream(Arc<ClaimedStream>),
     /// A connection of an application's server.
     Application(OnUpgrade),
 }
@@ -30,9 +39,21 @@ impl Downstream {
     /// Takes the connection from the request's extensions, where the server has put it; `None` if there is none.
     pub(super) fn of(extensions: &mut Extensions) -> Option<Self> {
         let listener = extensions.remove::<Upgrade>().map(Self::Listener);
+        let stream = || {
+            let claim = extensions.remove::<StreamUpgrade>()?;
+            Some(Self::Stream(Arc::new(ClaimedStream { claim, handshake: Handshake::default() })))
+        };
+        let listener = listener.or_else(stream);
         // Left there for a service behind the gateway.
         listener.or_else(|| extensions.get::<OnUpgrade>().cloned().map(Self::Application))
     }
+}
+
+/// A stream of HTTP/2 that may become a tunnel, and the handshake with the upstream that HTTP/2 does not have.
+#[derive(Debug)]
+pub(super) struct ClaimedStream {
+    claim: StreamUpgrade,
+    pub(super) handshake: Handshake,
 }
 
 /// The two connections of a tunnel that is about to begin.
@@ -49,6 +70,13 @@ impl Tunnel {
         match self.downstream {
             Downstream::Listener(claim) => {
                 let Ok(downstream) = claim.await else { return never_began(recorder) };
+                let mut caller = Side::of(downstream);
+                let ended_by = copy(&mut caller, self.upstream, &mut recorder).await;
+                let drained = ended_by == EndedBy::Caller && caller.failed && caller.io.is_draining();
+                end(recorder, if drained { EndedBy::Drain } else { ended_by });
+            }
+            Downstream::Stream(stream) => {
+                let Ok(downstream) = stream.claim.clone().await else { return never_began(recorder) };
                 let mut caller = Side::of(downstream);
                 let ended_by = copy(&mut caller, self.upstream, &mut recorder).await;
                 let drained = ended_by == EndedBy::Caller && caller.failed && caller.io.is_draining();

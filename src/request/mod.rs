@@ -152,10 +152,22 @@ impl IncomingRequest {
             return false;
         }
         let mut values = self.headers.get_all(header::UPGRADE).iter();
-        self.version == Version::HTTP_11
+        // Over HTTP/2 no client sends the fields: they are those of `opens_websocket`.
+        matches!(self.version, Version::HTTP_11 | Version::HTTP_2)
             && self.method == Method::GET
             && values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
             && values.next().is_none()
+    }
+
+    /// Notes that the request is an extended CONNECT for a WebSocket (RFC 8441): the GET that it would be over HTTP/1.1.
+    pub(crate) fn opens_websocket(&mut self) {
+        self.connection.upgrade = true;
+        self.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+
+    /// Returns whether the request is an extended CONNECT, to which any success is a tunnel.
+    pub(crate) fn is_extended_connect(&self) -> bool {
+        self.connection.upgrade && self.version == Version::HTTP_2
     }
 
     /// Returns whether the credentials are bound to a connection (NTLM, Negotiate): behind a pool, one caller would act as

@@ -9,3 +9,4 @@ pub(crate) mod raw;
 mod unseen;
 mod unsent;
 mod uploads;
+mod websocket;

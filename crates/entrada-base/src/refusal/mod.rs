@@ -81,6 +81,8 @@ reasons! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The gateway is busy; please try again later.";
     /// The request line names another major version of HTTP than 1.
     HttpVersionNotSupported = "http-version-not-supported", HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here.";
+    /// The request asks for a protocol that is not served here, or for a WebSocket where none may open. RFC 8441.
+    ProtocolNotSupported = "protocol-not-supported", NOT_IMPLEMENTED, "This protocol is not spoken here.";
     /// The route requires TLS, but the request came without it.
     TlsRequired = "tls-required", FORBIDDEN, "TLS is required.";
     /// The gateway itself failed.

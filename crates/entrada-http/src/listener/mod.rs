@@ -64,7 +64,7 @@ pub use drain::{Drain, Drainer};
 pub use inherited::{InheritedSocket, InheritedSockets, spread};
 
 pub use http1::{Upgrade, UpgradeError, Upgraded, WholeRequest, read_request};
-pub use http2::serve_http2;
+pub use http2::{StreamUpgrade, UpgradedStream, serve_http2};
 
 pub use serve::serve;
 pub use served::lint_hosts;

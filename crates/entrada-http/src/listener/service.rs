@@ -19,7 +19,8 @@ use crate::connection::ConnectionEvent;
 pub enum Arrival {
     /// A request with valid framing. Its target is byte for byte the client's.
     ///
-    /// If the client asks for another protocol, the extensions hold an [`Upgrade`](super::Upgrade).
+    /// If the client asks for another protocol, the extensions hold an [`Upgrade`](super::Upgrade); if it asks for a WebSocket over HTTP/2,
+    /// a [`StreamUpgrade`](super::StreamUpgrade), and the request is a GET.
     Request(Box<Request<RequestBody>>),
     /// A head that is not a request. The service's response is sent, and the connection closed.
     Broken(Broken),
@@ -49,6 +50,11 @@ pub trait Service: Clone + Send + Sync + 'static {
 
     /// Answers an arrival. Dropped when the client is known to have left.
     fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Returns whether some request of a connection could open a WebSocket, so that clients of HTTP/2 are told that they may ask.
+    fn opens_websockets(&self, _connection: &Connection) -> bool {
+        false
+    }
 
     /// Returns `Ready` when a body has to end now, for a body that is not polled because the client has not read the earlier
     /// data.

@@ -12,11 +12,13 @@
 //!   reset streams have an allowance. Beyond it the connection ends with `ENHANCE_YOUR_CALM`.
 //! - A socket that accepts no more is detected for the connection as a whole, by the same `write-timeout`.
 //! - [`target`] finds fragments in paths, which `h2` cuts off.
+//! - A stream that carries a WebSocket ([`connect`]) has the same limits, and ends with what ended the tunnel.
 //! - Bytes are handed to `h2` only if there is window for them, so that none wait there for a client: they are sent when the
 //!   socket accepts them.
 
 mod answer;
 mod body;
+mod connect;
 mod interim;
 mod io;
 mod keep_alive;
@@ -41,6 +43,7 @@ use h2::{PingPong, Reason, RecvStream, server};
 use http::Request;
 use tokio::{io::DuplexStream, time::Instant};
 
+pub use self::connect::{StreamUpgrade, UpgradedStream};
 pub(crate) use self::{body::Http2Body, interim::Http2Informational};
 use self::{
     io::Observed,
@@ -49,7 +52,7 @@ use self::{
 };
 use super::{
     connection::Connection,
-    drain::{ConnectionGuard, ConnectionSet},
+    drain::{ConnectionGuard, ConnectionSet, ShutdownSignal},
     opening::{FLUSH_GRACE, Opening},
     service::{Sent, Service},
     settings::{Limits, Listener},
@@ -82,14 +85,24 @@ pub(super) async fn serve<S: Service>(opening: Opening, service: S) {
     let Opening { socket, buffer, listener, connection, membership, accepted } = opening;
     let limits = listener.limits();
     let meter = SharedMeter::new(Meter::new(limits.write_timeout));
-    let handshake =
-        builder(&limits, connection.settings.streams).handshake(Observed::new(socket, buffer.freeze(), meter.clone()));
+    let mut builder = builder(&limits, connection.settings.streams);
+    if service.opens_websockets(&connection) {
+        builder.enable_connect_protocol();
+    }
+    let handshake = builder.handshake(Observed::new(socket, buffer.freeze(), meter.clone()));
     let mut timer = Deadline::default();
     timer.set(accepted + limits.header_timeout);
     membership.signal().set_idle(listener.admission.since(accepted));
     let mut http2 = Http2 {
         protocol: Protocol::Handshake(handshake),
-        shared: Arc::new(Shared { service, connection, listener, meter, open: AtomicUsize::new(0) }),
+        shared: Arc::new(Shared {
+            service,
+            connection,
+            listener,
+            meter,
+            signal: membership.signal().clone(),
+            open: AtomicUsize::new(0),
+        }),
         membership,
         timer,
         stuck: Deadline::default(),
@@ -140,6 +153,7 @@ struct Shared<S> {
     connection: Arc<Connection>,
     listener: Arc<Listener>,
     meter: SharedMeter,
+    signal: Arc<ShutdownSignal>,
     /// The number of streams whose responses are not complete.
     open: AtomicUsize,
 }

@@ -11,13 +11,14 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body::Body;
+use http_body::{Body, SizeHint};
 use tokio::time::Instant;
 
 use super::{
     SEND_BUFFER, Shared,
     answer::{Length, prepare},
     body::Http2Body,
+    connect::{self, Surroundings, Tunnel},
     interim::{Exchanged, Http2Informational},
 };
 use crate::{
@@ -73,7 +74,7 @@ pub(super) async fn run<S: Service>(
     let shared = &*stream.0;
     let limits = shared.listener.limits();
     let method = request.method().clone();
-    let (arrival, exchanged, expects_continue) = arrive(request, has_fragment, &limits);
+    let Arrived { arrival, exchanged, expects_continue, tunnel } = arrive(request, has_fragment, &limits);
     let answer = {
         let mut answer = pin!(shared.service.call(arrival, &shared.connection));
         poll_fn(|cx| {
@@ -93,6 +94,12 @@ pub(super) async fn run<S: Service>(
     exchanged.answer();
     let Some(answer) = answer else { return shared.meter.lock().spend_reset(Instant::now()) };
     let (parts, body) = answer.into_parts();
+    if let Some(tunnel) = tunnel
+        && parts.status == StatusCode::SWITCHING_PROTOCOLS
+    {
+        S::sent(pin!(body), Sent::Whole);
+        return open_tunnel(parts, tunnel, &mut respond, stream, limits.write_timeout);
+    }
     // It holds the request's permits, so it lives until the stream ends.
     let mut body = pin!(body);
     let mut kept = 0;
@@ -177,21 +184,69 @@ pub(super) async fn record<S: Service>(shared: Arc<Shared<S>>, broken: Broken, s
     S::sent(pin!(answer.into_body()), sent);
 }
 
-/// Makes the arrival for the service, the state that the parts of the stream share, and whether the client waits for 100.
-fn arrive(request: Request<RecvStream>, has_fragment: bool, limits: &Limits) -> (Arrival, Arc<Exchanged>, bool) {
-    let (parts, stream) = request.into_parts();
+/// Opens the tunnel for which the service has switched protocols.
+fn open_tunnel<S: Service>(
+    mut parts: http::response::Parts,
+    tunnel: Tunnel,
+    respond: &mut SendResponse<Bytes>,
+    stream: Open<S>,
+    write_timeout: Duration,
+) {
+    connect::translate(&mut parts.headers, &mut parts.extensions);
+    parts.status = StatusCode::OK;
+    // There is no length that it could contradict.
+    let _ = prepare(parts.status, &mut parts.headers, &SizeHint::default(), &Method::CONNECT);
+    let (meter, signal) = (stream.0.meter.clone(), stream.0.signal.clone());
+    meter.lock().leaving.head(stream.1);
+    if let Ok(send) = respond.send_response(Response::from_parts(parts, ()), false) {
+        tunnel.grant(send, Surroundings { meter, signal, write_timeout, _open: Box::new(stream) });
+    }
+}
+
+/// A request as it has arrived.
+struct Arrived {
+    /// For the service.
+    arrival: Arrival,
+    /// The state that the parts of the stream share.
+    exchanged: Arc<Exchanged>,
+    /// The client waits for 100.
+    expects_continue: bool,
+    /// The stream, where it may become a tunnel.
+    tunnel: Option<Tunnel>,
+}
+
+impl Arrived {
+    fn broken(broken: Broken) -> Self {
+        Self { arrival: Arrival::Broken(broken), exchanged: Arc::default(), expects_continue: false, tunnel: None }
+    }
+}
+
+/// Makes the arrival for the service.
+fn arrive(request: Request<RecvStream>, has_fragment: bool, limits: &Limits) -> Arrived {
+    let (mut parts, stream) = request.into_parts();
     let judged = if has_fragment { Err(FRAGMENT) } else { judge(&parts, limits) };
-    let expects_continue = match judged {
-        Ok(expects_continue) => expects_continue && !stream.is_end_stream(),
-        Err(broken) => return (Arrival::Broken(broken), Arc::default(), false),
+    let (expects_continue, begun) = match judged.and_then(|expects| Ok((expects, connect::begin(&mut parts, stream)?))) {
+        Ok(judged) => judged,
+        Err(broken) => return Arrived::broken(broken),
     };
+    let stream = match begun {
+        Err(stream) => stream,
+        Ok(tunnel) => {
+            // What follows belongs to the tunnel, and nobody reads it before there is one.
+            let request = Request::from_parts(parts, RequestBody::empty());
+            let arrival = Arrival::Request(Box::new(request));
+            return Arrived { arrival, exchanged: Arc::default(), expects_continue: false, tunnel: Some(tunnel) };
+        }
+    };
+    let expects_continue = expects_continue && !stream.is_end_stream();
     let exchanged = Arc::new(Exchanged::new(expects_continue));
     let body = Http2Body::new(stream, &parts.headers, exchanged.clone(), expects_continue, limits.body_timeout);
     let mut body = RequestBody::http2(body);
     // A body that has announced itself as too long says so to whoever reads it.
     let _ = body.limit(limits.body_bytes);
     body.informs(Informational::http2(Http2Informational(exchanged.clone())));
-    (Arrival::Request(Box::new(Request::from_parts(parts, body))), exchanged, expects_continue)
+    let arrival = Arrival::Request(Box::new(Request::from_parts(parts, body)));
+    Arrived { arrival, exchanged, expects_continue, tunnel: None }
 }
 
 /// Judges a head as the HTTP/1 codec would. Returns whether the client waits for 100.
