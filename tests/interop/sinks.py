@@ -20,6 +20,11 @@ TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
 RULE = "dcr-00000000000000000000000000000000"
 STREAM = "Custom-Entrada_CL"
 REQUESTS = 200
+#: The fields that stand in structured data, too, besides `status`.
+PARAMETERS = (
+    ["record_id", "request_id", "listener", "event", "route", "method", "host", "path", "caller", "decision", "code", "policy"]
+    + ["client_application", "object_id", "partner"]
+)
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -194,9 +199,10 @@ audit:
                 expect(json.loads(message["message"]), record, "the message")
                 expect((message["app"], message["id"]), ("entrada", record["decision"]))
                 expect(message["severity"], {"allow": "info", "deny": "warning"}[record["decision"]])
-                for field in ("path", "decision", "code", "policy", "method", "host", "route"):
+                for field in PARAMETERS:
                     expect(data.get(field), record.get(field), f"the parameter {field}")
                 expect(data["status"], str(record["status"]))
+                expect(set(data) - {"status"} - set(PARAMETERS), set(), "further parameters")
             return f"{len(own())} messages"
 
     syslog("UDP", "local1", received)
