@@ -51,11 +51,13 @@ class Counts:
 
     NAMES = ("instructions", "instruction misses", "data misses")
 
-    def __init__(self, values):
-        self.values = list(values)
+    def __init__(self, values, of_all):
+        """Those of the threads that were asked for, and those of all."""
+        self.values, self.of_all = list(values), list(of_all)
 
-    def per_request(self, few: "Counts") -> list[int]:
-        return [round((many - before) / (MANY - FEW)) for many, before in zip(self.values, few.values)]
+    def per_request(self, few: "Counts") -> tuple[list[int], list[int]]:
+        each = lambda many, few: [round((after - before) / (MANY - FEW)) for after, before in zip(many, few)]
+        return each(self.values, few.values), each(self.of_all, few.of_all)
 
 
 def free_port() -> int:
@@ -193,7 +195,7 @@ def run(command: list[str], load: Load, requests: int, folder: Path, thread: str
     texts = [file.read_text(errors="replace") for file in folder.glob("out*")]
     found = [sums(text) for text in texts if thread in text]
     assert found and any(total[0] for total in found), f"nothing was counted: {(folder / 'log').read_text()[-2000:]}"
-    return Counts(map(sum, zip(*found)))
+    return Counts(map(sum, zip(*found)), map(sum, zip(*map(sums, texts))))
 
 
 def sums(text: str) -> list[int]:
@@ -208,6 +210,11 @@ def sums(text: str) -> list[int]:
 
 def cost(start, load, folder: Path, thread: str = "") -> list[int]:
     """The counts of one request: `start` makes the command of a server at a port in a folder, and `load` its load."""
+    return costs(start, load, folder, thread)[0]
+
+
+def costs(start, load, folder: Path, thread: str = "") -> tuple[list[int], list[int]]:
+    """The counts of one request, and those of all threads."""
     def one(requests: int) -> Counts:
         port, own = free_port(), folder / str(requests)
         own.mkdir(parents=True)

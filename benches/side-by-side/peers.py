@@ -173,8 +173,9 @@ def envoy(setup: Setup, kind: str) -> list[str]:
     return [setup.envoy, "-c", path, "--concurrency", str(setup.threads), "--disable-hot-restart", "--log-level", "critical"]
 
 
-def entrada(setup: Setup, kind: str) -> list[str]:
-    """Audit records are on in every kind: one JSON line a request. `large` is `token` in a config of much that is none of its business."""
+def entrada(setup: Setup, kind: str, audit: dict | None = None) -> list[str]:
+    """Audit records are on in every kind unless `audit` says otherwise: one JSON line a request. `large` is `token` in a config of much
+    that is none of its business."""
     token = {"validate-azure-ad-token": {
         "tenant": "contoso", "audiences": [AUDIENCE], "client-application-ids": [CLIENT], "scopes": ["Orders.Read"],
     }}
@@ -198,7 +199,7 @@ def entrada(setup: Setup, kind: str) -> list[str]:
         "tenants": {"contoso": {"id": TENANT, "authority": setup.authority}},
         "upstreams": {"backend": {"servers": [setup.authority]}},
         "routes": [{key: value for key, value in route.items() if value is not None}],
-        "audit": {"sinks": [{"file": {"path": "/dev/null"}}]},
+        "audit": audit or {"sinks": [{"file": {"path": "/dev/null"}}]},
     }
     if kind == "large":
         networks = (f"{11 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.0/25\n" for number in range(100_000))
