@@ -133,13 +133,20 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
         request.set_header("Authorization", Some(&format!("Bearer {token}")));
     }
     let has_token = crate::explain::has_token(&request);
-    let explanation = runtime.block_on(Explanation::of(&document, &gateway, Some(&trial), &request, now));
+    let mut explanation = runtime.block_on(Explanation::of(&document, &gateway, Some(&trial), &request, now));
     if has_token && !given && explanation.code.as_deref() == Some("signing-keys-unavailable") {
         bail!(
             "the request has a token, and there are no keys to verify it: give them with --keys FILE or --online, or say --keys dev-tenant"
         );
     }
     let then = asked.recorded.as_ref().map(|recorded| then(recorded, &explanation));
+    // The browser has left out what would tell whether the request was refused for want of a token.
+    let is_left_out = asked.sanitised && explanation.code.as_deref() == Some("token-missing");
+    let unknown = is_left_out || then.as_ref().is_some_and(|then| then.unknown);
+    if unknown {
+        // A token would turn what is judged here, and nobody asks about that.
+        explanation.turning = None;
+    }
     match arguments.format {
         Format::Text => {
             asked.notes.iter().for_each(|note| println!("  note       {note}"));
@@ -159,7 +166,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(match explanation.verdict {
-        _ if then.is_some_and(|then| then.unknown) => ExitCode::from(2),
+        _ if unknown => ExitCode::from(2),
         "allow" | "answer" => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
@@ -197,17 +204,23 @@ fn keys(arguments: &ExplainArguments) -> anyhow::Result<Option<OfflineKeys>> {
     })
 }
 
+/// Says why an archive does not tell what the caller sent.
+const SANITISED: &str = "the archive has neither Authorization nor cookies: browsers leave them out unless asked to include sensitive data; \
+                         give the token with --token";
+
 /// The request in question, with what is known of it.
 struct Asked {
     request: OfflineRequest,
     time: Option<u64>,
     notes: Vec<String>,
+    /// Whether it comes from an archive without credentials.
+    sanitised: bool,
     recorded: Option<Recorded>,
 }
 
 impl Asked {
     fn read(arguments: &ExplainArguments) -> anyhow::Result<Self> {
-        let (mut time, mut notes, mut record) = (None, Vec::new(), None);
+        let (mut time, mut notes, mut record, mut sanitised) = (None, Vec::new(), None, false);
         let described = if let Some(command) = &arguments.curl {
             let command = if command == "-" { read(Path::new("-"), MAX_TOKEN)? } else { command.clone() };
             let described = curl(&command)?;
@@ -217,11 +230,8 @@ impl Asked {
             let entry = har_entry(&read(file, MAX_INPUT)?, arguments.entry)?;
             time = entry.started;
             if entry.sanitised && arguments.token.is_none() && arguments.mint.is_none() {
-                notes.push(
-                    "the archive has neither Authorization nor cookies: browsers leave them out unless asked to include sensitive data; \
-                     give the token with --token"
-                        .to_owned(),
-                );
+                sanitised = true;
+                notes.push(SANITISED.to_owned());
             }
             entry.described
         } else if let (Some(file), Some(id)) = (&arguments.record, &arguments.request_id) {
@@ -263,7 +273,7 @@ impl Asked {
         request.listener = arguments.listener.clone().or(record.as_ref().and_then(|record| record.listener.clone()));
         request.tls = arguments.tls.then_some(true);
         *request.answer.status_mut() = arguments.answer;
-        Ok(Self { request, time, notes, recorded: record })
+        Ok(Self { request, time, notes, sanitised, recorded: record })
     }
 }
 

@@ -261,7 +261,9 @@ fn a_request_is_taken_from_curl_from_an_archive_and_from_a_record() {
         r#"{"log":{"entries":[{"startedDateTime":"2027-03-01T09:00:00Z","request":{"method":"GET","url":"https://api.contoso.example/orders/17","httpVersion":"h2","headers":[{"name":":path","value":"/orders/17"}]}}]}}"#,
     );
     let (status, told) = folder.json(&["--har", path(&archive), "--from", "203.0.113.9"]);
-    assert_eq!((status, told["code"].as_str(), told["at"].as_str()), (1, Some("token-missing"), Some("2027-03-01 09:00:00Z")));
+    // Whether there was a token, the archive does not say: that is no answer.
+    assert_eq!((status, told["code"].as_str(), told["at"].as_str()), (2, Some("token-missing"), Some("2027-03-01 09:00:00Z")));
+    assert_eq!(told["turning"], Value::Null);
     assert!(told["notes"][0].as_str().unwrap().contains("--token"), "{told:#}");
     assert_eq!(folder.explain(&["--har", path(&archive), "--from", "203.0.113.9", "--mint", NIA]).status.code(), Some(0));
 
@@ -292,6 +294,7 @@ fn what_a_record_does_not_have_decides_nothing() {
 
     assert_eq!(status, 2, "{text}");
     assert!(text.starts_with("  recorded   allowed; below it is judged without the token"), "{text}");
+    assert!(!text.contains("turns it"), "{text}");
 }
 
 #[test]
