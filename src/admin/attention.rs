@@ -63,9 +63,9 @@ impl Admin {
         if let Some(error) = self.lifecycle.last_reload_error() {
             matters.push(Matter::bad("config", format!("the last config was not taken: {error}")));
         }
-        let lost = self.audit.dropped();
+        let lost = self.audit.lost();
         if lost > 0 {
-            matters.push(Matter::bad("config", format!("{lost} audit records were lost, since no sink took them")));
+            matters.push(Matter::bad("config", format!("{lost} audit records were lost, since a sink did not take them")));
         }
         matters.extend(self.lifecycle.connections().warning().map(|warning| Matter::warn("config", warning)));
         matters.extend(runtime.tenants.status(&runtime.clock).iter().filter_map(keys));

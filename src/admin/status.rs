@@ -298,7 +298,7 @@ impl Admin {
             draining: self.lifecycle.is_draining(),
             generation: runtime.generation,
             last_reload_error: self.lifecycle.last_reload_error().map(|error| error.to_string()),
-            audit_records_lost: self.audit.dropped(),
+            audit_records_lost: self.audit.lost(),
             audit_sinks: self.audit.status(),
             candidate: self.candidates.as_ref().map(|candidates| candidates.status().into()),
             open_files: connections.open_files,

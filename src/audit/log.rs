@@ -122,6 +122,11 @@ impl AuditLog {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of records that were lost: those of [`dropped`](Self::dropped), and those that a sink did not get.
+    pub fn lost(&self) -> u64 {
+        self.dropped() + self.status().iter().map(|sink| sink.dropped).sum::<u64>()
+    }
+
     /// Returns the state of each sink.
     pub fn status(&self) -> Vec<SinkStatus> {
         lock(&self.writing).outlet.status()
@@ -151,6 +156,9 @@ impl AuditLog {
                     .1
                     .wait_timeout_while(lock(&log.stop.0), FLUSH_INTERVAL, |stopped| !*stopped)
                     .map_or(true, |(stopped, _)| *stopped);
+                if stopped {
+                    lock(&log.writing).outlet.hurry();
+                }
                 log.flush();
                 if stopped {
                     lock(&log.writing).outlet.close();

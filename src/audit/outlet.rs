@@ -24,7 +24,7 @@ use crate::{base::clock::Clock, settings::Faults};
 
 /// The time for which the end of a process waits for sinks that cross a network.
 const LAST: Duration = Duration::from_secs(6);
-/// The time between two records about a spool that is full.
+/// The time between two records about what is being lost.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// The context in which sinks are opened.
@@ -55,8 +55,10 @@ pub(super) struct Outlet {
     own: Vec<OwnRecord>,
     /// Seals that are not written to the other sinks yet, each with the sink that has it.
     seals: Vec<(usize, Vec<u8>)>,
-    /// The losses of the spool since they were last reported, and when that was.
+    /// The losses of the spool since they were last reported, and the disk's failure that was their reason, if it was one.
     lost: Lost,
+    lost_for: Option<String>,
+    /// The time when losses were last reported.
     said_at: Duration,
 }
 
@@ -82,6 +84,7 @@ impl Outlet {
             own: Vec::new(),
             seals: Vec::new(),
             lost: Lost::new(),
+            lost_for: None,
             said_at: Duration::ZERO,
         };
         outlet.reopen(config, context)?;
@@ -275,6 +278,9 @@ impl Outlet {
             return;
         }
         let (lost, error) = spool.append(lines);
+        if let (false, Some(error)) = (lost.is_empty(), &error) {
+            self.lost_for = Some(error.to_string());
+        }
         match error {
             Some(error) => self.spool_counts.failed(&error.to_string(), now),
             None if !lines.is_empty() => self.spool_counts.works(),
@@ -294,14 +300,8 @@ impl Outlet {
     /// Writes the records of the log itself, and the seals, to all sinks, and returns them in `lines`, which was empty.
     pub(super) fn write_own(&mut self, lines: &mut Vec<u8>) {
         let now = self.clock.unix();
-        let due = now >= self.said_at + SAY_EVERY;
-        if due && !self.lost.is_empty() {
-            self.said_at = now;
-            for (sink, count) in std::mem::take(&mut self.lost) {
-                tracing::error!(sink, records = count, "the spool is full, and its oldest records are lost");
-                let detail = "the spool was full, and the oldest records went".to_owned();
-                self.own.push(OwnRecord { kind: OwnKind::SpoolFull, sink: Some(sink), count: Some(count), detail });
-            }
+        if now >= self.said_at + SAY_EVERY {
+            self.say_what_is_lost(now);
         }
         self.own.extend(self.deliveries.iter().flat_map(|delivery| delivery.take_own()));
         for record in std::mem::take(&mut self.own) {
@@ -316,6 +316,36 @@ impl Outlet {
             others.for_each(|(_, local)| local.write(&seal, now));
             self.write_to_spool(&seal, now);
         }
+    }
+
+    /// Adds records of what was lost since they were last added.
+    fn say_what_is_lost(&mut self, now: Duration) {
+        let before = self.own.len();
+        let reason = self.lost_for.take();
+        for (sink, count) in std::mem::take(&mut self.lost) {
+            let detail = match &reason {
+                Some(error) => format!("the disk of the spool took nothing, and what waited in memory had no room: {error}"),
+                None => "the spool was full, and the oldest records went".to_owned(),
+            };
+            tracing::error!(sink, records = count, "audit records are lost: {detail}");
+            self.own.push(OwnRecord { kind: OwnKind::SpoolFull, sink: Some(sink), count: Some(count), detail });
+        }
+        for local in &self.locals {
+            let (sink, count) = (local.counts.name.to_string(), local.counts.take_untold());
+            if count > 0 {
+                let detail = local.counts.error().unwrap_or_else(|| "it took records more slowly than they came".to_owned());
+                tracing::error!(sink, records = count, "audit records are lost: {detail}");
+                self.own.push(OwnRecord { kind: OwnKind::RecordsDropped, sink: Some(sink), count: Some(count), detail });
+            }
+        }
+        if self.own.len() > before {
+            self.said_at = now;
+        }
+    }
+
+    /// Lets what is lost be said with the next records, however short ago that was last done: there may be no later ones.
+    pub(super) const fn hurry(&mut self) {
+        self.said_at = Duration::ZERO;
     }
 
     /// Takes the seals that files have got.

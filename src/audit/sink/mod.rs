@@ -36,6 +36,8 @@ pub(crate) struct SinkCounts {
     pub(crate) name: Arc<str>,
     written: AtomicU64,
     dropped: AtomicU64,
+    /// Those of the dropped ones that records tell of.
+    told: AtomicU64,
     failures: AtomicU64,
     failing: Mutex<Failing>,
 }
@@ -53,6 +55,7 @@ impl SinkCounts {
             name: name.into(),
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             failing: Mutex::default(),
         }
@@ -75,6 +78,12 @@ impl SinkCounts {
     /// Notes records that are lost.
     pub(crate) fn dropped(&self, records: u64) {
         self.dropped.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Returns the number of records that were lost since the last call.
+    pub(crate) fn take_untold(&self) -> u64 {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        dropped - self.told.swap(dropped, Ordering::Relaxed)
     }
 
     /// Notes a failure, and tells it to the log: once, and again after a while.

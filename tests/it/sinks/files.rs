@@ -108,6 +108,38 @@ async fn a_disk_that_is_full_stops_no_request_and_is_told() {
     assert!(gateway.metrics().await.contains("entrada_audit_records_lost_total{sink=\"file:/dev/full\"} 0\n"));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_a_full_disk_has_no_room_for_is_recorded_elsewhere_with_its_number() {
+    let folder = tempdir().unwrap();
+    let sinks = format!("    - file: {{ path: /dev/full }}\n{}", file(folder.path(), ""));
+    // Records of some nine kilobytes.
+    let notes = [r#"trace: { message: "@(request.query.q)" }"#; 8].join(", ");
+    let noted = format!(
+        "  - {{ name: noted, match: {{ path: /noted }}, anonymous: true, inbound: [ {notes} ], respond: {{ status: 200 }} }}\naudit:"
+    );
+    let gateway = Gateway::start(&config(&sinks, "").replace("audit:", &noted)).await;
+    let wide = format!("/noted?q={}", "x".repeat(1_024));
+
+    // 16 MiB wait.
+    let dropped = until(
+        async || {
+            for _ in 0..200 {
+                assert_eq!(gateway.get(&wide).send().await.status, 200);
+            }
+            sink(&gateway, "file:/dev/full").await["dropped"].as_u64().unwrap()
+        },
+        |dropped| *dropped > 200,
+    )
+    .await;
+    gateway.stop().await;
+
+    let told: Vec<_> = all(folder.path()).into_iter().filter(|record| record["event"] == "records-dropped").collect();
+    assert!(told.iter().all(|record| record["sink"] == "file:/dev/full"), "{told:?}");
+    assert!(told[0]["detail"].as_str().unwrap().contains("No space left on device"), "{told:?}");
+    assert!(told.iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>() >= dropped, "{told:?}: of {dropped}");
+}
+
 #[tokio::test]
 async fn a_line_that_a_crash_left_incomplete_stays_as_it_is() {
     let folder = tempdir().unwrap();
