@@ -13,6 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::Value;
@@ -192,8 +193,15 @@ impl Fault {
             }
         }
         if self.cut {
-            // A promise of more than comes: hyper breaks the connection off.
+            // A promise of more than comes. The head and the beginning leave while the body pretends to wait; its failure then ends the connection.
             response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("65536"));
+            let beginning = self.body.clone().filter(|body| !body.is_empty()).unwrap_or_else(|| " ".to_owned());
+            let broken = async {
+                tokio::task::yield_now().await;
+                Err(std::io::Error::other("the answer is cut"))
+            };
+            let parts = stream::once(std::future::ready(Ok(Bytes::from(beginning)))).chain(stream::once(broken));
+            *response.body_mut() = Body::from_stream(parts);
         }
         Some(response)
     }
@@ -273,7 +281,7 @@ impl Interference {
 /// Returns a response of which no byte arrives, not even its status: hyper breaks the connection off at the first frame.
 fn nothing() -> Response {
     let broken = std::future::ready(Err::<axum::body::Bytes, _>(std::io::Error::other("the answer is lost")));
-    Body::from_stream(futures_util::stream::once(broken)).into_response()
+    Body::from_stream(stream::once(broken)).into_response()
 }
 
 /// Returns whether a path ends so: `/keys` matches each tenant's, of both versions.
