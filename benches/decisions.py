@@ -5,7 +5,7 @@
 
 As `benches/instructions.py` does for requests: the release binary runs under valgrind, once for few questions and once for many, and the
 difference is what the questions cost. Each question has a token that was seen before, and its answer an identity header. The dialects over
-HTTP are asked on one connection; `envoy-grpc` is, too, where `grpcio` is installed.
+HTTP are asked on one connection; `envoy-grpc` is, too, where `grpcio` is installed: one question at a time, and as from a busy Envoy, 16 of them.
 """
 
 import argparse
@@ -78,11 +78,25 @@ class Grpc:
         self.call, self.question = self.channel.unary_unary(CHECK), check_request(token)
 
     def ask(self) -> bool:
+        return self.admits(self.call(self.question, timeout=30))
+
+    @staticmethod
+    def admits(answer: bytes) -> bool:
         # The first field of an admission is a status without a code.
-        return self.call(self.question, timeout=30)[2:3] != b"\x08"
+        return answer[2:3] != b"\x08"
 
     def close(self):
         self.channel.close()
+
+
+class Many(Grpc):
+    """The same, with several questions at a time."""
+
+    each = 16
+
+    def ask(self) -> bool:
+        calls = [self.call.future(self.question, timeout=30) for _ in range(self.each)]
+        return all(self.admits(call.result()) for call in calls)
 
 
 def config(port: int, dialect: str, facts: dict) -> str:
@@ -102,9 +116,9 @@ audit: {{ sinks: [ {{ file: {{ path: audit.jsonl }} }} ] }}
 """
 
 
-def count(entrada: str, folder: Path, dialect: str, asks, facts: dict, token: str, questions: int) -> int:
+def count(entrada: str, folder: Path, dialect: str, asks, facts: dict, token: str, times: int) -> int:
     """The instructions of the thread that carries the questions, from its first to its last."""
-    folder = folder / f"{dialect}-{questions}"
+    folder = folder / f"{dialect}-{times}"
     folder.mkdir()
     port = free_port()
     (folder / "entrada.yaml").write_text(config(port, dialect, facts))
@@ -123,7 +137,7 @@ def count(entrada: str, folder: Path, dialect: str, asks, facts: dict, token: st
                 pass
             assert time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
             time.sleep(1)
-        for _ in range(questions):
+        for _ in range(times):
             assert proxy.ask(), "a good request was refused"
         proxy.close()
         gateway.send_signal(signal.SIGTERM)
@@ -146,7 +160,7 @@ def main() -> None:
     try:
         import grpc  # noqa: F401 - only whether it is there
 
-        dialects = {"envoy-grpc": Grpc} | dialects
+        dialects = {"envoy-grpc": Grpc, f"envoy-grpc, {Many.each} at a time": Many} | dialects
     except ImportError:
         print("grpcio is not installed: envoy-grpc is not counted")
     tenant = subprocess.Popen([options.entrada, "dev-tenant", "--address", "127.0.0.1:0", "--format", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -157,11 +171,14 @@ def main() -> None:
             token = answer.read().decode().strip()
         above = []
         with tempfile.TemporaryDirectory(prefix="entrada-decisions-") as name:
-            for dialect, asks in dialects.items():
-                few, many = (count(options.entrada, Path(name), dialect, asks, facts, token, questions) for questions in (FEW, MANY))
-                found = round((many - few) / (MANY - FEW))
-                print(f"{dialect}: {found:,} instructions a decision")
-                above += [dialect] * (found > options.most)
+            for words, asks in dialects.items():
+                dialect, each = words.split(",")[0], getattr(asks, "each", 1)
+                folder = Path(name) / str(each)
+                folder.mkdir(exist_ok=True)
+                few, many = (count(options.entrada, folder, dialect, asks, facts, token, times // each) for times in (FEW, MANY))
+                found = round((many - few) / (MANY // each - FEW // each) / each)
+                print(f"{words}: {found:,} instructions a decision")
+                above += [words] * (found > options.most)
     finally:
         tenant.terminate()
         tenant.wait(15)

@@ -20,7 +20,7 @@ from threading import Lock, Thread
 
 import grpc
 import requests
-from interop import check, conduct, expect, free_port, wait_until
+from interop import check, conduct, expect, free_port, free_ports, wait_until
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "decisions"
 #: The listeners of `entrada.yaml` by their shipped ports, and the port that the proxies listen on and the backend's.
@@ -152,6 +152,15 @@ def connects(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def fails(call):
+    """Makes a call of gRPC that has to fail; returns its status and its detail."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error.code(), error.details()
+    raise AssertionError("the call succeeded")
+
+
 def stopped(pid):
     """Whether all threads of a process are stopped."""
     return all(stat.read_text().rsplit(") ", 1)[1].startswith("T") for stat in Path(f"/proc/{pid}/task").glob("*/stat"))
@@ -159,8 +168,8 @@ def stopped(pid):
 
 def walk(arguments, processes):
     work = Path(arguments.work)
-    names = ["admin", "health", "public", *PORTS]
-    ports = {name: free_port() for name in names}
+    names = ["admin", "health", "public", "encrypted", *PORTS]
+    ports = free_ports(names)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     server.daemon_threads = True
     # A proxy that ends resets its connections.
@@ -180,7 +189,10 @@ def walk(arguments, processes):
     shipped = moved((SHIPPED / "entrada.yaml").read_text(), ports, 0, backend)
     shipped = re.sub(r"contoso: \{ id: [0-9a-f-]+ \}", f'contoso: {{ id: {facts["tenant_id"]}, authority: "{base}" }}', shipped)
     shipped = shipped.replace("stdout: { format: json }", "file: { path: audit.jsonl }")
-    shipped = shipped.replace("listeners:\n", f'listeners:\n  - {{ name: public, address: "127.0.0.1:{ports["public"]}" }}\n')
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost", "-keyout", work / "server.key", "-out", work / "server.pem"], check=True, capture_output=True, timeout=60)
+    encrypted = f'  - {{ name: encrypted, address: "127.0.0.1:{ports["encrypted"]}", tls: {{ certificate: server.pem, private-key: server.key }} }}\n'
+    shipped = shipped.replace("listeners:\n", f'listeners:\n  - {{ name: public, address: "127.0.0.1:{ports["public"]}" }}\n{encrypted}')
     shipped = shipped.replace("decide-only: true", "upstream: backend").replace("peers: [127.0.0.1]", "peers: [127.0.0.1], routes: [orders]")
     services = free_port()
     more = f"""
@@ -289,6 +301,33 @@ upstreams:
             status, _, _ = ask("/orders/17", bearer, ("Authorization", "Bearer a.b.c"))
             expect(status >= 400 and Backend.taken() == [], True, f"status {status}")
 
+        @check(f"{name}: a WebSocket without a token opens nowhere")
+        def _():
+            lines = ["GET /orders/17 HTTP/1.1", "Host: api.contoso.example", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+            with socket.create_connection(("127.0.0.1", front), timeout=20) as connection:
+                connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+                status = int(connection.recv(65536).split(b" ")[1])
+            expect(status in (401, 403), True, f"status {status}")
+            expect(Backend.taken(), [], "requests")
+
+        @check(f"{name}: a long field reaches the backend as it is")
+        def _(ask=ask):
+            note = "n" * 6_000
+            status, _, _ = ask("/orders/17", bearer, ("X-Note", note))
+            expect((status, [value for came in Backend.taken() for field, value in came["headers"] if field == "x-note"]), (200, [note]), "field")
+
+        if name == "envoy-grpc":
+
+            @check(f"{name}: a client of gRPC is refused in its own terms, with the code as detail")
+            def _():
+                with grpc.insecure_channel(f"127.0.0.1:{front}", options=[("grpc.enable_http_proxy", 0)]) as called:
+                    get = called.unary_unary("/orders/Get")
+                    expect(fails(lambda: get(b"", timeout=20)), (grpc.StatusCode.UNAUTHENTICATED, "token-missing"), "error")
+                    weak = [("authorization", f"Bearer {minted(scopes=['Other'])}")]
+                    expect(fails(lambda: get(b"", metadata=weak, timeout=20)), (grpc.StatusCode.PERMISSION_DENIED, "scope-missing"), "error")
+                expect(Backend.taken(), [], "requests")
+
         @check(f"{name}: {DIFFERENTIAL} generated requests are decided as the gateway proxies them")
         def _(ask=ask, name=name, dialect=dialect):
             choose, alike, stated = random.Random(name), 0, 0
@@ -376,13 +415,6 @@ upstreams:
     channel = grpc.insecure_channel(f"127.0.0.1:{ports['public']}", options=[("grpc.enable_http_proxy", 0)])
     metadata = [("authorization", f"Bearer {token}")]
 
-    def fails(call):
-        try:
-            call()
-        except grpc.RpcError as error:
-            return error.code(), error.details()
-        raise AssertionError("the call succeeded")
-
     hello, slow = channel.unary_unary("/contoso.Greeter/Hello"), channel.unary_unary("/contoso.Greeter/Slow")
 
     @check("grpc: a unary call, and its deadline reaches the service")
@@ -406,6 +438,15 @@ upstreams:
         wait_until(lambda: '"grpc_status":7' in (work / "audit.jsonl").read_text(), "the record is written")
         record = next(json.loads(line) for line in (work / "audit.jsonl").read_text().splitlines() if '"grpc_status":7' in line)
         expect((record["status"], record["grpc_status"]), (403, 7), "record")
+
+    @check("grpc: the same over TLS")
+    def _():
+        trusted = grpc.ssl_channel_credentials((work / "server.pem").read_bytes())
+        with grpc.secure_channel(f"localhost:{ports['encrypted']}", trusted, options=[("grpc.enable_http_proxy", 0)]) as secure:
+            greet = secure.unary_unary("/contoso.Greeter/Hello")
+            expect(greet(b"nia", metadata=metadata, timeout=20), b"hello nia in time", "answer")
+            expect(len(list(secure.unary_stream("/contoso.Greeter/Count")(b"500", metadata=metadata, timeout=20))), 500, "messages")
+            expect(fails(lambda: greet(b"nia", timeout=20)), (grpc.StatusCode.UNAUTHENTICATED, "token-missing"), "error")
 
     @check("grpc: a deadline ends the call on both sides")
     def _():
