@@ -113,7 +113,7 @@ impl Bench {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request.body(RequestBody::empty()).expect("a request");
-        self.runtime.block_on(self.gateway.call(Arrival::Request(Box::new(request)), &self.connection)).status()
+        self.runtime.block_on(self.gateway.call(Arrival::Request(Box::new(request.into())), &self.connection)).status()
     }
 
     fn run(&self, bencher: Bencher, path: &str, token: Option<&str>, expected: u16) {

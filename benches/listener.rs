@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use entrada::unstable::{
+    base::response::Response as Answer,
     connection::ConnectionEvent,
     listener::{Arrival, Connection, Drainer, Limits, Listener, ListenerSettings, RequestBody, Service, bind, serve},
 };
@@ -43,13 +44,13 @@ impl Trivial {
 impl Service for Trivial {
     type Body = Full<Bytes>;
 
-    fn call(&self, arrival: Arrival, _: &Arc<Connection>) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+    fn call(&self, arrival: Arrival, _: &Arc<Connection>) -> impl Future<Output = Answer<Full<Bytes>>> + Send {
         let service = self.clone();
         async move {
             if let Arrival::Request(request) = arrival {
-                read(*request).await;
+                read(Request::from(*request)).await;
             }
-            service.answer()
+            service.answer().into()
         }
     }
 

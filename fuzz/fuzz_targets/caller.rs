@@ -9,11 +9,12 @@ use entrada::{
     unstable::{
         address::AddressSets,
         caller::Trust,
+        base::fields::Fields,
         connection::proxy_protocol,
         settings::{Faults, Place},
     },
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
 static TRUSTS: LazyLock<[(Trust, HeaderName, &str); 2]> = LazyLock::new(|| {
@@ -33,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     for (trust, name, appended) in &*TRUSTS {
         let Ok(value) = HeaderValue::from_bytes(&[bytes, b", ", appended.as_bytes()].concat()) else { return };
-        let headers = HeaderMap::from_iter([(name.clone(), value)]);
+        let headers = Fields::from_iter([(name.clone(), value)]);
         if let Ok(caller) = trust.caller([10, 1, 0, 1].into(), &headers, &Clock::manual(0)) {
             assert_eq!(caller.address.to_string(), "192.0.2.7");
         }

@@ -16,10 +16,11 @@ use std::{
 
 use bytes::Bytes;
 use entrada::unstable::{
+    base::response::Response,
     connection::ConnectionEvent,
     listener::{Arrival, Connection, Limits, Listener, ListenerSettings, Service, serve_http2},
 };
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
@@ -52,8 +53,8 @@ impl Service for Answers {
         async move {
             let _call = call;
             let Arrival::Request(request) = arrival else { return Response::new(Full::default()) };
-            let length = request.uri().path().len();
-            let mut body = request.into_body();
+            let length = request.uri.path().len();
+            let mut body = request.body;
             match length % 6 {
                 0 => return pending().await,
                 1 => return Response::new(Full::new(Bytes::from(vec![b'x'; 200_000]))),

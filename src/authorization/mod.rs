@@ -18,7 +18,7 @@ mod config;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::basic::{Basic, PasswordRefused};
@@ -28,7 +28,11 @@ pub use self::config::{
     UseCredentialConfig,
 };
 use crate::{
-    base::{b64token::is_b64token, clock::Clock},
+    base::{
+        b64token::is_b64token,
+        clock::Clock,
+        fields::{Fields, Known, Name, Value},
+    },
     credentials::OwnToken,
     credentials::{Credential, CredentialError, TokenSlot, UserToken, wanted_claims},
     entra::token::{Token, TokenKind},
@@ -104,9 +108,9 @@ impl From<UpstreamRefused> for Refusal {
 }
 
 /// Decides how to go on with a request whose token the upstream refused with this response.
-fn after_refusal(own: &OwnToken, answer: &HeaderMap, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
+fn after_refusal(own: &OwnToken, answer: &Fields, can_send_again: bool) -> Result<AfterRefusal, UpstreamRefused> {
     // A challenge that asks for claims is answered once; the fresh token has brought what was asked for.
-    let claims = if own.refused_before { None } else { wanted_claims(answer) };
+    let claims = if own.refused_before { None } else { wanted_claims(&answer.into()) };
     let worth_it = match claims {
         Some(claims) => own.slot.challenged(&own.token, claims),
         None => own.slot.refused(&own.token),
@@ -205,7 +209,7 @@ impl Authorization {
                 let token = presented(place, incoming).ok_or(NotForwardable::Missing)?;
                 let value = bearer(token.expose_secret()).ok_or(NotForwardable::Missing)?;
                 self.remove(outgoing);
-                outgoing.headers.insert(header::AUTHORIZATION, value);
+                outgoing.headers.insert(Known::Authorization, &value);
             }
             Form::Credential { name, slot } => {
                 self.remove(outgoing);
@@ -227,7 +231,7 @@ impl Authorization {
             }
             Form::Basic(basic) => {
                 self.remove(outgoing);
-                outgoing.headers.insert(header::AUTHORIZATION, basic.value(facts.clock.unix_seconds())?);
+                outgoing.headers.insert(Known::Authorization, &basic.value(facts.clock.unix_seconds())?);
             }
             Form::OnBehalfOf { credential, scope } => {
                 self.remove(outgoing);
@@ -270,7 +274,7 @@ impl Authorization {
     pub(crate) fn refused(
         &self,
         exchange: &mut Exchange,
-        answer: &HeaderMap,
+        answer: &Fields,
         can_send_again: bool,
     ) -> Result<AfterRefusal, Refusal> {
         if matches!(self.form, Form::Basic(_)) {
@@ -300,7 +304,7 @@ impl Authorization {
                 && *name != header::AUTHORIZATION
                 && let Some(value) = incoming.headers.get(name)
             {
-                put(outgoing, name.clone(), value.clone());
+                put(outgoing, name, value);
             }
         }
         let authorization = TokenPlace::Header(header::AUTHORIZATION);
@@ -309,7 +313,7 @@ impl Authorization {
         }
         match forwardable(&incoming.headers, facts.own_connection)? {
             // It replaces what is there; a name of letters alone has no other spelling.
-            Some(value) => put(outgoing, header::AUTHORIZATION, value.clone()),
+            Some(value) => put(outgoing, Known::Authorization, value),
             None => remove_folded(&mut outgoing.headers, &header::AUTHORIZATION),
         }
         Ok(())
@@ -326,7 +330,7 @@ async fn present(
     *facts.credential = Some(name.clone());
     if let Some(stand_in) = facts.trace.stand_in() {
         stand_in.not_asked("the token of the gateway's credential");
-        outgoing.headers.insert(header::AUTHORIZATION, PLACEHOLDER);
+        outgoing.headers.insert(Known::Authorization, &PLACEHOLDER);
         return Ok(());
     }
     let token = match slot.cached() {
@@ -338,7 +342,7 @@ async fn present(
             token?
         }
     };
-    outgoing.headers.insert(header::AUTHORIZATION, token.header().clone());
+    outgoing.headers.insert(Known::Authorization, token.header());
     let refused_before = facts.own_token.is_some();
     *facts.own_token = Some(OwnToken { slot: slot.clone(), token, refused_before });
     Ok(())
@@ -358,15 +362,14 @@ struct Facts<'a> {
     waited: &'a mut Duration,
 }
 
-fn put(outgoing: &mut UpstreamRequest, name: HeaderName, mut token: HeaderValue) {
-    token.set_sensitive(true);
-    outgoing.headers.insert(name, token);
+fn put<'n>(outgoing: &mut UpstreamRequest, name: impl Into<Name<'n>>, token: Value<'_>) {
+    outgoing.headers.insert(name, token.secret());
 }
 
 /// Returns the caller's single `Authorization` if it may be forwarded. Credentials that authenticate a connection are only
 /// forwarded on a connection of the caller's own.
-fn forwardable(headers: &HeaderMap, own_connection: bool) -> Result<Option<&HeaderValue>, NotForwardable> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter().filter(|value| own_connection || !binds_connection(value));
+fn forwardable(headers: &Fields, own_connection: bool) -> Result<Option<Value<'_>>, NotForwardable> {
+    let mut values = headers.get_all(Known::Authorization).filter(|value| own_connection || !binds_connection(*value));
     match (values.next(), values.next()) {
         // RFC 9110, section 11.6.2: the field is no list, so each reader would choose its own.
         (Some(_), Some(_)) => Err(NotForwardable::Repeated),

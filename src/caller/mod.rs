@@ -17,12 +17,17 @@ use std::net::IpAddr;
 pub use crate::connection::Introduction;
 pub use config::{ForwardedHeader, ProxyProtocolConfig, TrustConfig, TrustStepConfig, TrustedGroupConfig, TrustedProxyConfig};
 pub use hop::HopFault;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 pub use listener_trust::ListenerTrust;
 pub use trust::{Hop, Trust};
 pub(crate) use trusted_group::{TrustPurpose, TrustedGroup};
 
-use crate::{base::clock::Clock, connection::Scheme, listener::Connection, refusal::Refusal};
+use crate::{
+    base::{clock::Clock, fields::Fields},
+    connection::Scheme,
+    listener::Connection,
+    refusal::Refusal,
+};
 
 /// The caller's address, and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ impl Caller {
     ///
     /// # Errors
     /// Fails if a trusted proxy wrote something that is not an address.
-    pub(crate) fn of(connection: &Connection, headers: &HeaderMap, clock: &Clock) -> Result<Self, Refusal> {
+    pub(crate) fn of(connection: &Connection, headers: &Fields, clock: &Clock) -> Result<Self, Refusal> {
         let peer = connection.peer.ip();
         match (connection.settings.trusted_peers.downcast_ref::<ListenerTrust>(), connection.introduction) {
             (Some(ListenerTrust { trust, .. }), None) => trust.caller(peer, headers, clock),
@@ -57,7 +62,7 @@ impl Caller {
     }
 
     /// Returns the hops from the peer of a connection to the caller of a request with these header fields.
-    pub(crate) fn hops(connection: &Connection, headers: &HeaderMap, clock: &Clock) -> Vec<Hop> {
+    pub(crate) fn hops(connection: &Connection, headers: &Fields, clock: &Clock) -> Vec<Hop> {
         let peer = connection.peer.ip();
         match connection.settings.trusted_peers.downcast_ref::<ListenerTrust>() {
             Some(ListenerTrust { trust, .. }) => trust.hops(peer, headers, clock),

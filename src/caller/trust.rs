@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::HeaderValue;
 
 use super::{
     AddressSource, Caller, ForwardedHeader, TrustConfig, TrustPurpose, TrustStepConfig, TrustedGroup,
@@ -11,15 +11,14 @@ use super::{
 };
 use crate::{
     address::AddressSets,
-    base::clock::Clock,
+    base::{
+        clock::Clock,
+        fields::{Fields, Known},
+    },
     connection::{Authority, Introduction, Scheme},
     refusal::{Reason, Refusal},
     settings::{Faults, Place},
 };
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The trust of a listener: by default nobody is trusted.
 #[derive(Debug, Default)]
@@ -104,7 +103,7 @@ impl Trust {
     ///
     /// # Errors
     /// Fails if a trusted proxy wrote something that is not an address. What an untrusted peer wrote is never read.
-    pub fn caller(&self, peer: IpAddr, headers: &HeaderMap, clock: &Clock) -> Result<Caller, Refusal> {
+    pub fn caller(&self, peer: IpAddr, headers: &Fields, clock: &Clock) -> Result<Caller, Refusal> {
         self.walk(Caller::peer(peer), Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() })
     }
 
@@ -116,7 +115,7 @@ impl Trust {
         &self,
         peer: IpAddr,
         introduction: Introduction,
-        headers: &HeaderMap,
+        headers: &Fields,
         clock: &Clock,
     ) -> Result<Caller, Refusal> {
         let by = introduction.by.ip();
@@ -133,7 +132,7 @@ impl Trust {
     }
 
     /// Returns the hops from the peer outwards, up to the caller: for telling how a caller was determined.
-    pub fn hops(&self, peer: IpAddr, headers: &HeaderMap, clock: &Clock) -> Vec<Hop> {
+    pub fn hops(&self, peer: IpAddr, headers: &Fields, clock: &Clock) -> Vec<Hop> {
         let mut walk = Walk { rule: &self.rule, headers, clock, steps: self.rule.steps() };
         let (peer, mut hops) = (peer.to_canonical(), Vec::new());
         let trusted_by = walk.believes(peer);
@@ -210,7 +209,7 @@ impl Rule {
 /// A walk from the peer outwards, hop by hop.
 struct Walk<'a> {
     rule: &'a Rule,
-    headers: &'a HeaderMap,
+    headers: &'a Fields,
     clock: &'a Clock,
     /// The number of steps of the path, from the outermost on, that are still ahead.
     steps: usize,
@@ -261,15 +260,15 @@ impl Walk<'_> {
 }
 
 /// Returns the hops of `X-Forwarded-For`, the nearest first. Several lines are one list, in order (RFC 9110, section 5.3).
-fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Result<IpAddr, HopFault>> {
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+fn x_forwarded_for(headers: &Fields) -> impl Iterator<Item = Result<IpAddr, HopFault>> {
+    let lines = headers.get_all(Known::XForwardedFor).rev();
     lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(hop::of_x_forwarded_for)
 }
 
 /// Returns the hops of `Forwarded`, the nearest last.
-fn forwarded_elements(headers: &HeaderMap) -> Result<Vec<Element<'_>>, HopFault> {
+fn forwarded_elements(headers: &Fields) -> Result<Vec<Element<'_>>, HopFault> {
     let mut elements = Vec::new();
-    for line in headers.get_all(header::FORWARDED) {
+    for line in headers.get_all(Known::Forwarded) {
         elements.extend(forwarded::elements(line.as_bytes())?);
     }
     Ok(elements)
@@ -283,7 +282,7 @@ fn by_x_forwarded_for(peer: &Caller, walk: Walk<'_>) -> Result<Caller, HopFault>
         source: found.map_or(peer.source, |_| AddressSource::XForwardedFor),
         peer_is_trusted: true,
         scheme: scheme_towards_caller(headers, found.map_or(1, |(_, steps)| steps)).or(own_scheme(peer, found.is_none())),
-        host: last(headers, &X_FORWARDED_HOST).and_then(host),
+        host: last(headers, Known::XForwardedHost).and_then(host),
     })
 }
 
@@ -321,8 +320,8 @@ fn own_scheme(peer: &Caller, is_the_caller: bool) -> Option<Scheme> {
 ///
 /// Proxies that each add an entry write as many as to `X-Forwarded-For`. A single entry is the nearest proxy's. Several entries,
 /// but fewer than hops, cannot be assigned to hops, so they count only if they agree.
-fn scheme_towards_caller(headers: &HeaderMap, hops: usize) -> Option<Scheme> {
-    let lines = headers.get_all(X_FORWARDED_PROTO).iter().rev();
+fn scheme_towards_caller(headers: &Fields, hops: usize) -> Option<Scheme> {
+    let lines = headers.get_all(Known::XForwardedProto).rev();
     let mut entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     let nearest = entries.next().map(scheme)?;
     let mut outermost = nearest;
@@ -339,8 +338,8 @@ fn scheme_towards_caller(headers: &HeaderMap, hops: usize) -> Option<Scheme> {
 }
 
 /// Returns the last entry of a list, written by the nearest proxy.
-fn last<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
-    let line = headers.get_all(name).iter().next_back()?;
+fn last(headers: &Fields, name: Known) -> Option<&[u8]> {
+    let line = headers.get_all(name).next_back()?;
     line.as_bytes().rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii)
 }
 

@@ -6,11 +6,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
-    changes::{Changes, Untellable, differs, joined, names},
+    changes::{Changes, Untellable, differs, is_of_the_connection, joined, names},
     question::OF_THE_CONNECTION,
 };
 use crate::{
-    base::{buffers, fields::Fields},
+    base::{
+        buffers,
+        fields::{Fields, Name},
+    },
     telemetry::Message,
 };
 
@@ -58,7 +61,7 @@ impl Told {
     }
 
     /// Returns whether the proxy takes a field of this name from an answer.
-    pub(super) fn lists(&self, name: &HeaderName) -> bool {
+    pub(super) fn lists(&self, name: Name<'_>) -> bool {
         let name = name.as_str();
         self.by_length.binary_search_by(|listed| order(listed.as_str(), name)).is_ok()
     }
@@ -69,7 +72,9 @@ impl Told {
         admitted: &'a Admitted<'_>,
         changes: &'a Changes<'_>,
     ) -> impl Iterator<Item = &'a (HeaderName, Box<[u8]>)> {
-        self.removed.iter().filter(|(name, _)| !admitted.header.contains_key(name) && !changes.remove.contains(&name))
+        self.removed
+            .iter()
+            .filter(|(name, _)| !admitted.header.contains_key(name) && !changes.remove.iter().any(|removed| *removed == *name))
     }
 }
 
@@ -131,15 +136,15 @@ pub(super) fn listed(admitted: &Admitted<'_>, told: &Told, mut headers: HeaderMa
     let Admitted { received, header } = admitted;
     for name in names(header, 0) {
         if told.lists(name) {
-            let value = joined(header, name).ok_or_else(|| Untellable::Value(name.clone()))?;
-            headers.insert(name.clone(), value.into_owned());
+            let value = joined(header, name).and_then(|value| HeaderValue::from_maybe_shared(buffers::bytes(&value)).ok());
+            headers.insert(name.to_header_name(), value.ok_or_else(|| Untellable::Value(name.to_header_name()))?);
         } else if differs(received, header, name) {
-            return Err(Untellable::NotListed(name.clone()));
+            return Err(Untellable::NotListed(name.to_header_name()));
         }
     }
-    let mut gone = received.iter().map(|(name, _)| name).filter(|name| !header.contains_key(*name));
-    match gone.find(|name| !told.lists(name) && !OF_THE_CONNECTION.contains(name)) {
-        Some(name) => Err(Untellable::NotListed(name.clone())),
+    let mut gone = received.names().filter(|name| !header.contains_key(*name));
+    match gone.find(|name| !told.lists(*name) && !is_of_the_connection(*name)) {
+        Some(name) => Err(Untellable::NotListed(name.to_header_name())),
         None => Ok(headers),
     }
 }

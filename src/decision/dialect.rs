@@ -1,7 +1,7 @@
 //! The dialects, each by its file.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, request::Parts};
+use http::{Method, header::CONTENT_TYPE, request::Parts};
 
 use super::{
     DialectConfig,
@@ -13,8 +13,9 @@ use super::{
     traefik,
 };
 use crate::{
+    base::fields::Fields,
     refusal::Refusal,
-    request::{GrpcStatus, is_grpc},
+    request::{GrpcStatus, is_grpc_type},
 };
 
 /// A question that has no answer of its dialect: it was not asked as one.
@@ -47,7 +48,7 @@ impl DialectConfig {
         if !self.is_grpc() {
             return Ok(());
         }
-        if parts.method != Method::POST || !is_grpc(&parts.headers) {
+        if parts.method != Method::POST || !parts.headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc_type(kind.as_bytes())) {
             return not(GrpcStatus::INVALID_ARGUMENT);
         }
         if parts.uri.path() != envoy_grpc::PATH {
@@ -79,7 +80,7 @@ impl DialectConfig {
     }
 
     /// Makes the answer to a question about an admitted request; `informs` are fields for the caller.
-    pub(super) fn admit(self, admitted: &Admitted<'_>, told: &Told, informs: &HeaderMap) -> Result<Answer, Untellable> {
+    pub(super) fn admit(self, admitted: &Admitted<'_>, told: &Told, informs: &Fields) -> Result<Answer, Untellable> {
         match self {
             Self::EnvoyGrpc => envoy_grpc::admit(admitted, told, informs),
             Self::EnvoyHttp => envoy_http::admit(admitted, told),

@@ -19,7 +19,15 @@ use super::{
     protobuf::{Malformed, Reader, Value},
     question::{OF_THE_CONNECTION, Question, QuestionFault, host, method, scheme, target_in},
 };
-use crate::{base::buffers, certificate::ClientCertificate, request::GrpcStatus, telemetry::Message};
+use crate::{
+    base::{
+        buffers,
+        fields::{Fields, Name},
+    },
+    certificate::ClientCertificate,
+    request::GrpcStatus,
+    telemetry::Message,
+};
 
 /// The path of questions.
 pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -252,7 +260,7 @@ fn add<'a>(
 }
 
 /// Makes the answer to a question about an admitted request; `informs` are fields for the response to the caller.
-pub(super) fn admit(admitted: &Admitted<'_>, told: &Told, informs: &HeaderMap) -> Result<Answer, Untellable> {
+pub(super) fn admit(admitted: &Admitted<'_>, told: &Told, informs: &Fields) -> Result<Answer, Untellable> {
     let changes = Changes::between(admitted.received, admitted.header)?;
     Ok(grpc::answer(|message| {
         message.message(1, |status| {
@@ -261,7 +269,7 @@ pub(super) fn admit(admitted: &Admitted<'_>, told: &Told, informs: &HeaderMap) -
         });
         message.message(3, |ok| {
             for (name, value) in &changes.set {
-                field(ok, 2, name, value, Some(OVERWRITE));
+                field(ok, 2, *name, value, Some(OVERWRITE));
             }
             for name in &changes.remove {
                 ok.text(5, name.as_str());
@@ -270,17 +278,17 @@ pub(super) fn admit(admitted: &Admitted<'_>, told: &Told, informs: &HeaderMap) -
                 ok.fields(encoded);
             }
             for (name, value) in informs.iter().filter(|(_, value)| is_text(value.as_bytes())) {
-                field(ok, 6, name, value, Some(OVERWRITE));
+                field(ok, 6, name, value.as_bytes(), Some(OVERWRITE));
             }
         });
     }))
 }
 
 /// Writes a `HeaderValueOption`. Without an action several challenges stay several lines.
-fn field(message: &mut Message, number: u32, name: &HeaderName, value: &HeaderValue, action: Option<u64>) {
+fn field(message: &mut Message, number: u32, name: Name<'_>, value: &[u8], action: Option<u64>) {
     message.message(number, |option| {
         option.message(1, |header| {
-            header.text(1, name.as_str()).bytes(2, value.as_bytes());
+            header.text(1, name.as_str()).bytes(2, value);
         });
         if let Some(action) = action {
             option.number(3, action);
@@ -304,7 +312,7 @@ pub(super) fn refuse(refused: &Refused<'_>) -> Answer {
             for (name, value) in &refused.headers {
                 let passes = !(OF_THE_CONNECTION.contains(name) || to_grpc && *name == header::CONTENT_TYPE);
                 if passes && is_text(value.as_bytes()) {
-                    field(denied, 2, name, value, None);
+                    field(denied, 2, name.into(), value.as_bytes(), None);
                 }
             }
             match (to_grpc, std::str::from_utf8(&refused.body)) {

@@ -45,12 +45,13 @@ pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Unte
     let mut headers = buffers::headers();
     for (name, value) in std::mem::take(&mut changes.set) {
         if !told.lists(name) {
-            return Err(Untellable::NotListed(name.clone()));
+            return Err(Untellable::NotListed(name.to_header_name()));
         }
-        headers.insert(name.clone(), value.into_owned());
+        let value = HeaderValue::from_maybe_shared(buffers::bytes(&value));
+        headers.insert(name.to_header_name(), value.map_err(|_| Untellable::Value(name.to_header_name()))?);
     }
     let mut gone = buffers::buffer();
-    for name in changes.remove.iter().copied().chain(told.absent(admitted, &changes).map(|(name, _)| name)) {
+    for name in changes.remove.iter().copied().chain(told.absent(admitted, &changes).map(|(name, _)| name.into())) {
         if !gone.is_empty() {
             gone.push(b',');
         }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::{
     DecidesConfig, DialectConfig,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     address::{AddressSet, AddressSets},
-    base::clock::Clock,
+    base::{clock::Clock, fields::Fields},
     route::{Action, Route, RouteConfig},
     settings::{Faults, Lint, Place},
 };
@@ -91,7 +91,7 @@ impl DecisionRules {
     ///
     /// # Errors
     /// Fails if the proxy cannot be told of a change.
-    pub(crate) fn admit(&self, admitted: &Admitted<'_>, informs: &HeaderMap) -> Result<Answer, Untellable> {
+    pub(crate) fn admit(&self, admitted: &Admitted<'_>, informs: &Fields) -> Result<Answer, Untellable> {
         self.dialect.admit(admitted, &self.told, informs)
     }
 

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 use secrecy::ExposeSecret as _;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     address::AddressEntryConfig,
+    base::fields::Sorted,
     caller::TrustedProxyConfig,
     config::Document,
     entra::PERSONAL_ACCOUNTS,
@@ -185,10 +186,7 @@ impl Side {
     pub(crate) fn removes(&self, index: usize, name: &str) -> bool {
         let Some(route) = self.gateway.runtime().routes.get(index) else { return false };
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
-        let mut headers = HeaderMap::new();
-        headers.insert(name, HeaderValue::from_static("1"));
-        route.reserved.remove_claimed(&mut headers, &route.read);
-        headers.is_empty()
+        route.reserved.sort((&name).into(), &route.read) == Sorted::Goes
     }
 
     /// Returns the values of settings that may be secrets, which are not shown then.

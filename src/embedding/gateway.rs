@@ -14,13 +14,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::runtime::Handle;
 
 use super::Peer;
 use crate::{
     audit::AuditLog,
-    base::lock::lock,
+    base::{fields::Known, lock::lock},
     config::Document,
     gateway::{
         DataPlane, Inner,
@@ -151,7 +151,7 @@ impl Gateway {
         let told = Peer::of(request.extensions());
         let connection = told.and_then(|peer| peer.connection(&plane.snapshot()));
         let (arrival, connection) = match connection {
-            Some(connection) => (Arrival::Request(Box::new(request.map(RequestBody::boxed))), connection),
+            Some(connection) => (Arrival::Request(Box::new(request.map(RequestBody::boxed).into())), connection),
             None => {
                 const UNKNOWN: Broken = Broken::new(
                     Reason::InternalError,
@@ -164,9 +164,9 @@ impl Gateway {
         response.body_mut().settles_itself(to_head);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // A listener of the gateway writes this itself.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            response.headers_mut().insert(Known::Connection, &HeaderValue::from_static("upgrade"));
         }
-        response
+        response.into()
     }
 
     /// Returns the data plane of the current thread.

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 use crate::{
+    base::fields::Fields,
     entra::{Moment, PayloadForm, Verified, VerifiedWith, Verifier},
     expression::KnownFacts,
     graph::GraphAnswer,
@@ -25,7 +24,7 @@ pub struct Evidence {
     /// The API keys that policies looked for.
     pub keys: Vec<KeyEvidence>,
     /// The header fields as received, if the route's policies see fewer.
-    pub headers: Option<HeaderMap>,
+    pub headers: Option<Fields>,
     /// The facts of the request that a record tells; `None` while the request itself is there.
     pub recorded: Option<Box<KnownFacts>>,
 }

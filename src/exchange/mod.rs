@@ -18,10 +18,13 @@ pub use self::{
 };
 use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use crate::{
-    base::clock::{Clock, Reading},
+    base::{
+        clock::{Clock, Reading},
+        fields::Fields,
+    },
     caller::Caller,
     certificate::{Authorities, ClientCertificate},
     credentials::OwnToken,
@@ -110,7 +113,7 @@ pub struct Exchange {
     /// True if a `cors` policy governs the response: the upstream's own CORS headers are then dropped.
     pub cors: bool,
     /// Header fields that are added to every response, refusals included.
-    pub response_headers: HeaderMap,
+    pub response_headers: Fields,
     /// The outcome of the request, as far as it is known.
     pub outcome: Outcome,
     /// The timings of the request.
@@ -173,7 +176,7 @@ impl Exchange {
             evidence: None,
             limits: Held::default(),
             cors: false,
-            response_headers: HeaderMap::new(),
+            response_headers: Fields::default(),
             outcome: Outcome::default(),
             timings: Timings::default(),
         }
@@ -326,7 +329,7 @@ pub(crate) struct Checkpoint {
     backend: Option<Arc<Upstream>>,
     tokens_until: Option<u64>,
     certificate: Option<Arc<ClientCertificate>>,
-    response_headers: HeaderMap,
+    response_headers: Fields,
     permits: usize,
     pending: usize,
     would_deny: usize,

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
 use super::{
@@ -12,7 +12,10 @@ use super::{
     variables::Variables,
 };
 use crate::{
-    base::clock::Clock,
+    base::{
+        clock::Clock,
+        fields::{self, Fields},
+    },
     certificate::ClientCertificate,
     connection::Scheme,
     entra::token::Token,
@@ -41,7 +44,7 @@ pub struct Facts<'a> {
     /// The status of the answer, once there is one.
     pub status: Option<StatusCode>,
     /// The header of the answer, while policies on it run.
-    pub response_headers: Option<&'a HeaderMap>,
+    pub response_headers: Option<&'a Fields>,
     /// The refusal, while `on-error` runs.
     pub error: Option<ErrorFacts<'a>>,
     /// The scheme that the caller uses.
@@ -83,7 +86,7 @@ impl<'a> Facts<'a> {
             Field::Url => self.url().map(|url| Value::Text(Cow::Owned(url))),
             Field::QueryString => self.request.target.query.as_deref().and_then(text),
             Field::RequestId => text(self.id),
-            Field::Header(name) => joined(self.request.headers.get_all(name).iter())?,
+            Field::Header(name) => joined(self.request.headers.get_all(name))?,
             Field::Headers => Some(Value::Map(Map::Headers(&self.request.headers))),
             Field::Parameter(name) => parameter(self.query(), name)?,
             Field::Query => Some(Value::Map(Map::Query(self.query()))),
@@ -103,7 +106,7 @@ impl<'a> Facts<'a> {
             Field::RouteName => self.route.and_then(text),
             Field::Status => self.status.map(|status| Value::Int(status.as_u16().into())),
             Field::ResponseHeader(name) => match self.response_headers {
-                Some(headers) => joined(headers.get_all(name).iter())?,
+                Some(headers) => joined(headers.get_all(name))?,
                 None => None,
             },
             Field::ResponseHeaders => self.response_headers.map(|headers| Value::Map(Map::Headers(headers))),
@@ -143,11 +146,11 @@ impl<'a> Facts<'a> {
 
 /// Returns the header field of this name, if it was sent; joined by comma where it was sent several times (RFC 9110, section
 /// 5.3).
-pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
-    joined(headers.get_all(name).iter())
+pub(super) fn header<'a>(headers: &'a Fields, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
+    joined(headers.get_all(name))
 }
 
-fn joined<'a>(mut values: impl Iterator<Item = &'a http::HeaderValue>) -> Result<Option<Value<'a>>, EvaluationError> {
+fn joined<'a>(mut values: impl Iterator<Item = fields::Value<'a>>) -> Result<Option<Value<'a>>, EvaluationError> {
     let Some(first) = values.next() else { return Ok(None) };
     let mut text = Cow::Borrowed(header_text(first)?);
     for value in values {
@@ -158,7 +161,7 @@ fn joined<'a>(mut values: impl Iterator<Item = &'a http::HeaderValue>) -> Result
     Ok(Some(Value::Text(text)))
 }
 
-fn header_text(value: &http::HeaderValue) -> Result<&str, EvaluationError> {
+fn header_text(value: fields::Value<'_>) -> Result<&str, EvaluationError> {
     str::from_utf8(value.as_bytes()).map_err(|_| EvaluationError::Unfit("a header field is not UTF-8"))
 }
 

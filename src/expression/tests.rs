@@ -1,12 +1,12 @@
 use std::net::IpAddr;
 
-use http::{HeaderMap, Request, StatusCode};
+use http::{Request, StatusCode};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::{
-    base::clock::Clock,
+    base::{clock::Clock, fields::Fields},
     certificate::{
         ClientCertificate,
         testing::{Unusual, self_signed},
@@ -24,7 +24,7 @@ pub(crate) struct World {
     pub(crate) token: Option<Token>,
     pub(crate) captures: Captures,
     pub(crate) variables: Variables,
-    pub(crate) answer: HeaderMap,
+    pub(crate) answer: Fields,
     pub(crate) clock: Clock,
 }
 
@@ -67,7 +67,7 @@ impl World {
                 rest: "/mail".into(),
             },
             variables: variables(),
-            answer: HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("\"v1\""))]),
+            answer: Fields::of(&[("etag", "\"v1\"")]),
             clock: Clock::manual(1_800_000_000),
         }
     }

@@ -2,11 +2,10 @@
 
 use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
-use http::HeaderMap;
 use serde_json::Value as Json;
 
 use super::{certificate::CertificateField, facts, node::Kind, variables};
-use crate::{certificate::ClientCertificate, entra::token::Members, request::Captures};
+use crate::{base::fields::Fields, certificate::ClientCertificate, entra::token::Members, request::Captures};
 
 /// The value of an expression, or of a part of one. Borrows from the request wherever it can.
 #[derive(Clone)]
@@ -47,8 +46,8 @@ pub enum Map<'a> {
     Json(&'a serde_json::Map<String, Json>),
     /// The caller's certificate.
     Certificate(&'a ClientCertificate),
-    /// The request's header.
-    Headers(&'a HeaderMap),
+    /// The header of the request, or of the response.
+    Headers(&'a Fields),
     /// The request's query, still encoded.
     Query(&'a str),
     /// The captures of the route's path, still encoded.
@@ -199,7 +198,7 @@ impl<'a> Value<'a> {
             }),
             // Joined and decoded they are no longer than this.
             Self::Map(Map::Headers(headers)) => {
-                headers.iter().try_for_each(|(name, value)| spend(variables::EACH + name.as_str().len() + value.len()))
+                headers.iter().try_for_each(|(name, value)| spend(variables::EACH + name.as_bytes().len() + value.len()))
             }
             Self::Map(Map::Query(query)) => spend(variables::EACH + query.len()),
             Self::Map(Map::Captures(captures)) => {
@@ -348,7 +347,7 @@ impl<'a> Map<'a> {
                 let says = |name: &&str| CertificateField::named(name).is_some_and(|field| field.of(certificate).is_some());
                 CertificateField::NAMES.into_iter().filter(says).map(Cow::Borrowed).collect()
             }
-            Self::Headers(headers) => headers.keys().map(|name| Cow::Borrowed(name.as_str())).collect(),
+            Self::Headers(headers) => headers.distinct_names().map(|name| Cow::Borrowed(name.as_str())).collect(),
             Self::Query(query) => facts::parameter_names(query)?,
             Self::Captures(captures) => captures.segments.iter().map(|(name, _)| Cow::Borrowed(&**name)).collect(),
             Self::Made(entries) => entries.iter().map(|(name, _)| name.clone()).collect(),

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use http::{Response, request::Parts};
+use http::request::Parts;
 
 use super::{answer, lifetime::admit_certificate};
 use crate::{
@@ -76,7 +76,12 @@ impl AdminRules {
     ///
     /// # Errors
     /// Returns the response to a caller who is refused.
-    pub(crate) async fn judge(&self, parts: Parts, connection: &Arc<Connection>, clock: &Clock) -> Result<(), Response<Bytes>> {
+    pub(crate) async fn judge(
+        &self,
+        parts: Parts,
+        connection: &Arc<Connection>,
+        clock: &Clock,
+    ) -> Result<(), http::Response<Bytes>> {
         let mut exchange = Exchange::begin(clock.clone(), connection.clone(), 0);
         match self.admit(parts, &mut exchange).await {
             Ok(()) => Ok(()),
@@ -85,7 +90,7 @@ impl AdminRules {
                 let cause = refusal.cause.as_ref().map(|cause| chain(&**cause));
                 let (code, hint) = (refusal.reason.code(), refusal.hint.as_deref());
                 tracing::info!(peer = %connection.peer, code, cause, hint, "a question to the admin listener was refused");
-                Err(response)
+                Err(response.into())
             }
         }
     }

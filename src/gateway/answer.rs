@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    base::error_chain::chain,
+    base::{error_chain::chain, fields::Known, response::Response},
     exchange::{Decision, EndedBy, Exchange, Timings},
     gateway::{
         Recorder, hints,
@@ -75,16 +75,16 @@ fn respond(problem: Bytes, status: StatusCode, refusal: &mut RefusalParts) -> Re
     let mut response = Response::new(problem);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
-    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(Known::ContentType, &PROBLEM_JSON);
+    headers.insert(Known::CacheControl, &NO_STORE);
     if let Some(challenge) = refusal.challenge.take().or_else(|| challenge(refusal.reason, status.as_u16())) {
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
+        headers.insert(Known::WwwAuthenticate, &challenge);
     }
     if let Some(seconds) = refusal.retry_after {
-        headers.insert(header::RETRY_AFTER, seconds.into());
+        headers.insert(&header::RETRY_AFTER, &HeaderValue::from(seconds));
     }
     if let Some(allow) = refusal.allow.take() {
-        headers.insert(header::ALLOW, allow);
+        headers.insert(&header::ALLOW, &allow);
     }
     response
 }
@@ -95,10 +95,10 @@ pub(super) fn admitted() -> Response<ResponseBody> {
 }
 
 /// Makes the response to `OPTIONS *`: the server's abilities. RFC 9110, section 9.3.7.
-pub(crate) fn options(allow: HeaderValue) -> Response<ResponseBody> {
+pub(crate) fn options(allow: &HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(header::ALLOW, allow);
+    response.headers_mut().insert(&header::ALLOW, allow);
     response
 }
 
@@ -443,7 +443,7 @@ impl Body for ResponseBody {
 fn clean_trailers(trailers: &mut HeaderMap, route: Option<&Route>) {
     let Some(route) = route else { return };
     let ours: Vec<_> =
-        trailers.keys().filter(|name| route.reserved.stops(name) || route.outbound.speaks_for(name)).cloned().collect();
+        trailers.keys().filter(|name| route.reserved.stops(*name) || route.outbound.speaks_for(name)).cloned().collect();
     for name in ours {
         trailers.remove(name);
     }

@@ -6,7 +6,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body_util::BodyExt as _;
 
 use super::{
@@ -15,11 +15,15 @@ use super::{
     caught, finish, forward, panicked, refuse, set_forwarding_headers,
 };
 use crate::{
-    base::{buffers, fields::Fields, header_names::X_REQUEST_ID},
+    base::{
+        buffers,
+        fields::{Fields, Known, Value},
+        response::Response,
+    },
     caller::{AddressSource, Caller},
     decision::{Admitted, Answer, DecisionRules, MAX_MESSAGE, NotAsked, Question, QuestionFault, Refused, health},
     exchange::{Asked, Exchange},
-    listener::{Arrival, Connection, RequestBody, TlsFacts},
+    listener::{Arrival, Connection, ReceivedRequest, RequestBody, TlsFacts},
     refusal::{Reason, Refusal, Stop, trace::SentRequest},
     request::{GrpcStatus, IncomingRequest, RequestId, TraceContext, grpc_timeout, is_grpc},
     route::Route,
@@ -65,7 +69,7 @@ impl DataPlane {
         let rules = runtime.listener(&connection.listener.name).and_then(|listener| listener.decides.clone());
         if let (Some(rules), Arrival::Request(request)) = (&rules, &arrival)
             && rules.dialect.is_grpc()
-            && let Some(answer) = health(request.uri().path(), || self.is_serving(&runtime))
+            && let Some(answer) = health(request.uri.path(), || self.is_serving(&runtime))
         {
             // Says nothing of requests, so that whoever probes need not be one of the peers; and leaves no record.
             return put(answer, Response::new(ResponseBody::whole(Bytes::new())));
@@ -80,7 +84,7 @@ impl DataPlane {
                 return finish(refuse(refusal, &mut recorder), recorder);
             }
         };
-        let waits = grpc_timeout(request.headers()).filter(|_| rules.dialect.is_grpc()).unwrap_or(LONGEST).min(LONGEST);
+        let waits = grpc_timeout(&request.headers).filter(|_| rules.dialect.is_grpc()).unwrap_or(LONGEST).min(LONGEST);
         let judged = tokio::time::timeout(waits, caught(pin!(judge(&mut recorder, &rules, *request)))).await;
         let end = match judged {
             Ok(Ok(Ok(answer))) => return conclude(Ok(answer), &rules, recorder),
@@ -112,7 +116,7 @@ fn conclude(judged: Result<Answer, End>, rules: &DecisionRules, mut recorder: Bo
     let answer = match rules.dialect.failure(told, &code).filter(|_| !is_question) {
         Some(failure) => failure,
         None => {
-            let headers = std::mem::take(response.headers_mut());
+            let headers = (&std::mem::take(response.headers_mut())).into();
             rules.dialect.refuse(Refused { status: response.status(), headers, body, code: &code, to_grpc })
         }
     };
@@ -127,20 +131,24 @@ fn conclude(judged: Result<Answer, End>, rules: &DecisionRules, mut recorder: Bo
 /// Puts an answer in the place of a response, whose record stays attached.
 fn put(answer: Answer, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     let Answer { status, headers, body, trailers } = answer;
-    let id = response.headers_mut().remove(X_REQUEST_ID);
+    let id = response.headers().get(Known::XRequestId).map(Value::to_header_value);
     *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    if let Some(id) = id {
-        response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
+    *response.headers_mut() = Fields::from(&headers);
+    if let Some(id) = id.filter(|_| !response.headers().contains_key(Known::XRequestId)) {
+        response.headers_mut().append(Known::XRequestId, &id);
     }
     response.body_mut().replace(body, trailers);
     response
 }
 
 /// Judges the request that a question describes.
-async fn judge(recorder: &mut Recorder, rules: &Arc<DecisionRules>, request: http::Request<RequestBody>) -> Result<Answer, End> {
+async fn judge(
+    recorder: &mut Recorder,
+    rules: &Arc<DecisionRules>,
+    request: ReceivedRequest<RequestBody>,
+) -> Result<Answer, End> {
     admit_peer(&recorder.exchange, rules)?;
-    let (parts, body) = request.into_parts();
+    let (parts, body) = http::Request::from(request).into_parts();
     rules.dialect.is_asked(&parts)?;
     let message = message(rules, body).await?;
     let asking = recorder.exchange.connection.clone();
@@ -224,9 +232,7 @@ fn receive(recorder: &mut Recorder, question: Question) -> Result<Received, Refu
     incoming.scheme = scheme;
     if let Some(asked) = &mut exchange.asked {
         // Before anything is taken away from the request: the proxy still has it.
-        let mut received = buffers::fields();
-        incoming.headers.iter().for_each(|(name, value)| received.append(name.clone(), value.clone()));
-        asked.received = received;
+        asked.received.clone_from(&incoming.headers);
     }
     exchange.connection = Arc::new(connection);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
@@ -303,7 +309,7 @@ pub(super) async fn admit(
     }
     let header = make_header(route, exchange, incoming, &mut outgoing).await?;
     if exchange.trace.stand_in().is_some() {
-        return Ok(note_sent(route, exchange, incoming, header)?);
+        return Ok(note_sent(route, exchange, incoming, &header)?);
     }
     if let Some(asked) = &mut exchange.asked {
         asked.admitted = Some(header);
@@ -341,7 +347,7 @@ pub(super) async fn try_out(
             .with_hint("ask the listener with `decides`, or give the route an `upstream`"));
     }
     let header = make_header(route, exchange, incoming, &mut outgoing).await?;
-    note_sent(route, exchange, incoming, header)
+    note_sent(route, exchange, incoming, &header)
 }
 
 /// Notes what the backend would have received in a trial; returns its response.
@@ -349,7 +355,7 @@ fn note_sent(
     route: &Route,
     exchange: &mut Exchange,
     incoming: &IncomingRequest,
-    headers: Fields,
+    headers: &Fields,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Some(stand_in) = exchange.trace.stand_in() else { return Err(Reason::InternalError.into()) };
     stand_in.sent = Some(SentRequest {

@@ -1,11 +1,12 @@
 //! Callers of gRPC: refusals in its own terms, and deadlines.
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Recorder, answer::ResponseBody};
 use crate::{
+    base::{fields::Known, response::Response},
     refusal::{Reason, Refusal},
     request::{GrpcStatus, IncomingRequest, grpc_timeout, is_grpc},
 };
@@ -43,12 +44,12 @@ pub(super) fn translate(response: &mut Response<ResponseBody>, recorder: &mut Re
     let message = exchange.outcome.code.as_deref().unwrap_or_else(|| reason.code());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
-    headers.remove(header::CONTENT_LENGTH);
-    headers.insert(header::CONTENT_TYPE, APPLICATION_GRPC);
-    headers.insert(GRPC_STATUS, u16::from(status.number()).into());
+    headers.remove(Known::ContentLength);
+    headers.insert(Known::ContentType, &APPLICATION_GRPC);
+    headers.insert(&GRPC_STATUS, &HeaderValue::from(u16::from(status.number())));
     // A code of letters and hyphens needs no escapes; one that a policy chose may.
     if let Ok(message) = HeaderValue::from_str(&percent_encoding::utf8_percent_encode(message, ESCAPED).to_string()) {
-        headers.insert(GRPC_MESSAGE, message);
+        headers.insert(&GRPC_MESSAGE, &message);
     }
     *response.body_mut() = ResponseBody::whole(bytes::Bytes::new());
 }

@@ -2,9 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use http::header::CONTENT_TYPE;
-
-use crate::{listener::Connection, refusal::Reason, request::IncomingRequest, route::Route, upstream::Upstream};
+use crate::{
+    base::fields::{Known, Value},
+    listener::Connection,
+    refusal::Reason,
+    request::IncomingRequest,
+    route::Route,
+    upstream::Upstream,
+};
 
 /// Returns what the operator could change, where a request asks for a protocol that its route does not carry. The log has it once for
 /// each route.
@@ -46,6 +51,6 @@ pub(super) fn beyond(reason: Reason, connection: &Connection) -> Option<Box<str>
 }
 
 fn is_grpc(incoming: &IncomingRequest) -> bool {
-    let kind = incoming.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let kind = incoming.headers.get(Known::ContentType).map(Value::as_bytes);
     kind.is_some_and(|kind| kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web"))
 }

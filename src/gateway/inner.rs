@@ -8,6 +8,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use super::{Received, answer::ResponseBody, lifetime::unless_revoked, set_forwarding_headers};
 use crate::{
+    base::fields::Known,
     exchange::Exchange,
     listener::RequestBody,
     refusal::{Reason, Refusal},
@@ -41,7 +42,7 @@ pub(super) async fn call(
     incoming: &IncomingRequest,
     mut outgoing: UpstreamRequest,
     received: &mut Received,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<crate::base::response::Response<ResponseBody>, Refusal> {
     let Some((mut inner, extensions)) = received.inner.take().map(|inner| *inner) else {
         return Err(Refusal::new(Reason::InternalError, "the route leads to a service behind the gateway, and there is none"));
     };
@@ -56,7 +57,7 @@ pub(super) async fn call(
     exchange.timings.upstream += exchange.elapsed().saturating_sub(began);
     match answered {
         None => Err(Reason::PartnerDisabled.into()),
-        Some(Ok(response)) => Ok(response.map(ResponseBody::inner)),
+        Some(Ok(response)) => Ok(crate::base::response::Response::from(response).map(ResponseBody::inner)),
         Some(Err(error)) => Err(Refusal::new(Reason::InternalError, error)),
     }
 }
@@ -83,15 +84,15 @@ fn request(
     *request.version_mut() = incoming.version;
     *request.uri_mut() = Uri::try_from(target).map_err(|error| Refusal::new(Reason::InternalError, error))?;
     *request.extensions_mut() = extensions;
-    *request.headers_mut() = headers.into();
+    *request.headers_mut() = (&headers).into();
     let headers = request.headers_mut();
     if !incoming.authority.is_absent() {
         let host = HeaderValue::try_from(incoming.authority.to_string());
         headers.insert(header::HOST, host.map_err(|error| Refusal::new(Reason::InternalError, error))?);
     }
     // Of the framing only the length is told: a body that ends by itself needs nothing else.
-    if let Some(length) = incoming.headers.get(header::CONTENT_LENGTH) {
-        headers.insert(header::CONTENT_LENGTH, length.clone());
+    if let Some(length) = incoming.headers.get(Known::ContentLength) {
+        headers.insert(header::CONTENT_LENGTH, length.to_header_value());
     }
     if websocket {
         headers.insert(header::CONNECTION, UPGRADE);

@@ -39,13 +39,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::Either;
-use http::{Extensions, HeaderName, HeaderValue, Response, StatusCode};
+use http::{Extensions, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use crate::{
     audit::{AuditLog, WorkerLog},
     authorization::AfterRefusal,
-    base::{header_names::X_REQUEST_ID, lock::lock},
+    base::{fields::Known, lock::lock, response::Response},
     caller::Caller,
     connection::{ConnectionEvent, Scheme},
     exchange::{Decision, Evidence, Exchange, Timings},
@@ -58,7 +58,7 @@ use crate::{
         tunnel::{Downstream, Tunnel},
     },
     inbound::cors,
-    listener::{Arrival, Connection, Informational, RequestBody, Sent, Service},
+    listener::{Arrival, Connection, Informational, ReceivedRequest, RequestBody, Sent, Service},
     outgoing,
     refusal::{
         Reason, Refusal, Stop,
@@ -267,17 +267,17 @@ struct Received {
 /// Reads the head of a request and determines its caller.
 fn receive(
     recorder: &mut Recorder,
-    request: &mut http::Request<RequestBody>,
+    request: &mut ReceivedRequest<RequestBody>,
     inner: Option<Box<dyn Inner>>,
 ) -> Result<Received, Refusal> {
     let Recorder { exchange, incoming, runtime, state, .. } = recorder;
-    let upgrade = Downstream::of(request.extensions_mut());
-    let inner = inner.map(|inner| Box::new((inner, mem::take(request.extensions_mut()))));
+    let upgrade = Downstream::of(&mut request.extensions);
+    let inner = inner.map(|inner| Box::new((inner, mem::take(&mut request.extensions))));
     let incoming = incoming.insert(IncomingRequest::take(request, exchange.connection.tls.as_ref())?);
     if let Some(Downstream::Stream(..)) = &upgrade {
         incoming.opens_websocket();
     }
-    let mut body = mem::take(request.body_mut());
+    let mut body = mem::take(&mut request.body);
     exchange.trace_context = Some(TraceContext::of(&incoming.headers));
     let caller = exchange.caller.insert(Caller::of(&exchange.connection, &incoming.headers, &exchange.clock)?);
     if exchange.connection.settings.only_trusted && exchange.connection.introduction.is_none() && !caller.via_trusted_proxy() {
@@ -313,8 +313,8 @@ async fn forward(
     received: &mut Received,
 ) -> Result<Response<ResponseBody>, Stop> {
     if incoming.asks_about_the_server() {
-        let allow = runtime.table.allow(&incoming.authority.host).cloned().unwrap_or(USUAL_METHODS);
-        return Ok(answer::options(allow));
+        let allow = runtime.table.allow(&incoming.authority.host);
+        return Ok(answer::options(allow.unwrap_or(&USUAL_METHODS)));
     }
 
     // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
@@ -350,10 +350,8 @@ async fn forward(
         trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
     }
 
-    route.reserved.remove_claimed(&mut incoming.headers, &route.read);
-
+    let mut outgoing = outgoing::from_incoming(incoming, &route.reserved, &route.read);
     let incoming = &*incoming;
-    let mut outgoing = outgoing::from_incoming(incoming, &route.reserved);
     if let Some(trusted) = &route.trusted_headers {
         trusted.hand_on(incoming, &mut outgoing);
     }
@@ -566,7 +564,7 @@ fn set_forwarding_headers(exchange: &Exchange, incoming: &IncomingRequest, outgo
 /// Adds the common header fields, and attaches the record to the body.
 fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> Response<ResponseBody> {
     if recorder.route().is_some_and(|route| route.server_timing) {
-        response.headers_mut().append(SERVER_TIMING, answer::server_timing(&recorder.exchange.timings));
+        response.headers_mut().append(&SERVER_TIMING, &answer::server_timing(&recorder.exchange.timings));
     }
     let exchange = &mut recorder.exchange;
     exchange.outcome.allow();
@@ -575,13 +573,12 @@ fn finish(mut response: Response<ResponseBody>, mut recorder: Box<Recorder>) -> 
     exchange.outcome.status = (!left).then_some(response.status());
     let headers = response.headers_mut();
     if exchange.cors {
-        let given: Vec<_> = headers.keys().filter(|name| cors::is_permission(name)).cloned().collect();
-        given.into_iter().for_each(|name| drop(headers.remove(name)));
+        headers.remove_if(cors::is_permission);
     }
-    for (name, value) in &mem::take(&mut exchange.response_headers) {
-        headers.append(name, value.clone());
+    for (name, value) in mem::take(&mut exchange.response_headers).iter() {
+        headers.append(name, value);
     }
-    headers.insert(X_REQUEST_ID, exchange.id.value().clone());
+    headers.insert(Known::XRequestId, exchange.id.value());
     grpc::translate(&mut response, &mut recorder);
     match response.body_mut().take_tunnel() {
         // The record waits for the tunnel's end.

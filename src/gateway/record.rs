@@ -101,7 +101,7 @@ impl Recorder {
         let candidate = self.judge_beside();
         self.state.log.append(|buffer, id| request_record::write(buffer, id, self, duration, candidate.as_ref()));
         if let Some(incoming) = &mut self.incoming {
-            buffers::keep_headers(std::mem::take(&mut incoming.headers));
+            buffers::keep_fields(std::mem::take(&mut incoming.headers));
         }
     }
 }

@@ -5,13 +5,12 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use http::Response;
-
 use super::{
     Recorder,
     answer::{self, ResponseBody},
 };
 use crate::{
+    base::response::Response,
     exchange::{Decision, Exchange},
     refusal::{Reason, Refusal},
 };

@@ -2,12 +2,13 @@
 //!
 //! Written if `audit.replay` asks for it, so nothing here is prepared. No token, secret or whole header is among them.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::{
     audit::line::{Line, Prepared, cut, list, number, object, objects, plain, shown, text, truth},
+    base::fields::{self, Fields},
     certificate::ClientCertificate,
     config::{Document, FactMarks},
     entra::token::{Token, TokenSeen},
@@ -101,7 +102,7 @@ pub(super) fn write(line: &mut Line<'_>, names: &ReplayNames, exchange: &Exchang
     });
     object!(line, "header_marks", |line: &mut Line<'_>| {
         for name in &names.secret_headers {
-            let mut lines = headers.get_all(name).iter();
+            let mut lines = headers.get_all(name);
             if let (Some(value), None) = (lines.next(), lines.next())
                 && let Some(mark) = names.marks.mark(name, value.as_bytes())
             {
@@ -148,7 +149,7 @@ pub(super) fn write(line: &mut Line<'_>, names: &ReplayNames, exchange: &Exchang
 }
 
 /// Writes which of the places of tokens and keys held something, and in what form.
-fn forms(line: &mut Line<'_>, names: &ReplayNames, headers: &HeaderMap, incoming: &IncomingRequest) {
+fn forms(line: &mut Line<'_>, names: &ReplayNames, headers: &Fields, incoming: &IncomingRequest) {
     object!(line, "presented", |line: &mut Line<'_>| {
         for (name, place) in &names.places {
             let read = match place {
@@ -213,8 +214,8 @@ fn graph(line: &mut Line<'_>, answer: &GraphAnswer, recorded: &[Box<str>]) {
 }
 
 /// Writes all values of a field, as far as they are UTF-8.
-fn values(line: &mut Line<'_>, shown_as: &str, headers: &HeaderMap, name: &HeaderName) {
-    let values: Vec<_> = headers.get_all(name).iter().take(VALUES).map(HeaderValue::as_bytes).map(shown).collect();
+fn values(line: &mut Line<'_>, shown_as: &str, headers: &Fields, name: &HeaderName) {
+    let values: Vec<_> = headers.get_all(name).take(VALUES).map(fields::Value::as_bytes).map(shown).collect();
     if !values.is_empty() {
         line.member(shown_as, &Value::from(values).to_string());
     }

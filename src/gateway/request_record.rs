@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Version, header};
+use http::Version;
 
 use super::{
     candidate::CandidateVerdict,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     audit::line::{Line, address, cut, hexadecimal, list, number, object, objects, plain, shown, text, truth},
-    base::header_names::X_REQUEST_ID,
+    base::fields::Known,
     entra::token::TokenSeen,
     exchange::{EndedBy, Exchange, Note, WouldDeny},
     refusal::Reason,
@@ -115,7 +115,7 @@ pub(super) fn write(
 
 /// Writes the id that the caller gave the request, unless it is the request's own.
 fn caller_request_id(line: &mut Line<'_>, exchange: &Exchange, incoming: &IncomingRequest) {
-    if let Some(id) = incoming.headers.get(X_REQUEST_ID).filter(|id| *id != exchange.id.value()) {
+    if let Some(id) = incoming.headers.get(Known::XRequestId).filter(|id| *id != exchange.id.value()) {
         text!(line, "caller_request_id", &*shown(id.as_bytes()));
     }
 }
@@ -155,7 +155,7 @@ fn head(line: &mut Line<'_>, incoming: &IncomingRequest) {
     text!(line, "method", incoming.method.as_str());
     text!(line, "host", Some(cut(&incoming.authority.host)).filter(|host| !host.is_empty()));
     text!(line, "path", cut(&incoming.target.path));
-    if let Some(agent) = incoming.headers.get(header::USER_AGENT) {
+    if let Some(agent) = incoming.headers.get(Known::UserAgent) {
         text!(line, "user_agent", &*shown(agent.as_bytes()));
     }
 }

@@ -133,7 +133,7 @@ impl BackendAssertion {
     pub(crate) fn apply(&self, exchange: &Exchange, reserved: &Reserved, outgoing: &mut UpstreamRequest) -> Result<(), Refusal> {
         let token = exchange.token.as_deref().ok_or(AssertionFault::Nobody)?;
         let value = self.made(token, exchange, reserved, outgoing)?;
-        outgoing.headers.insert(X_ENTRADA_ASSERTION, value);
+        outgoing.headers.insert(&X_ENTRADA_ASSERTION, &value);
         Ok(())
     }
 
@@ -202,9 +202,9 @@ impl BackendAssertion {
 /// caller, and may be secret.
 fn made_by_us<'a>(reserved: &Reserved, outgoing: &'a UpstreamRequest) -> Result<BTreeMap<&'a str, Vec<&'a str>>, AssertionFault> {
     let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, value) in &outgoing.headers {
+    for (name, value) in outgoing.headers.iter() {
         if reserved.contains(name) && !value.is_sensitive() {
-            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| AssertionFault::NoText(name.clone()))?;
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| AssertionFault::NoText(name.to_header_name()))?;
             fields.entry(name.as_str()).or_default().push(text);
         }
     }

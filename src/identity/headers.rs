@@ -150,10 +150,10 @@ impl IdentityHeader {
         match (&self.absent, lines.is_empty()) {
             (_, false) => {
                 for line in lines {
-                    headers.append(self.name.clone(), line);
+                    headers.append(&self.name, &line);
                 }
             }
-            (Absent::Default(value), true) => headers.insert(self.name.clone(), value.clone()),
+            (Absent::Default(value), true) => headers.insert(&self.name, value),
             (Absent::Skip, true) => {}
             // An empty text or list says nothing that a backend could tell from no field: it is as good as no claim.
             (Absent::Refuse, true) => {
@@ -250,10 +250,7 @@ mod tests {
 
     fn written(yaml: &str, before: &[(&'static str, &'static str)]) -> Result<Vec<String>, Unavailable> {
         let (world, table) = (World::new(), built(yaml).unwrap_or_else(|faults| panic!("{yaml}: {faults:?}")));
-        let mut headers = Fields::default();
-        for (name, value) in before {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
+        let mut headers = Fields::of(before);
         for header in &table.0 {
             header.write(&world.facts(), &mut headers)?;
         }

@@ -128,7 +128,7 @@ impl CheckHeader {
     }
 
     fn judge(&self, incoming: &IncomingRequest, clock: &Clock) -> Result<(), CheckFailed> {
-        let mut lines = incoming.headers.get_all(&self.name).iter();
+        let mut lines = incoming.headers.get_all(&self.name);
         let value = lines.next().ok_or_else(|| CheckFailed::Absent(self.name.clone()))?.as_bytes();
         if lines.next().is_some() {
             return Err(CheckFailed::Repeated(self.name.clone()));

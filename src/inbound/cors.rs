@@ -12,13 +12,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
 use super::settings::PolicySettings;
 use crate::{
+    base::fields::{Fields, Known, Name},
+    base::response::Response,
     exchange::Exchange,
     refusal::Stop,
     request::IncomingRequest,
@@ -76,16 +78,16 @@ impl<T> Allowed<T> {
 
 /// Returns the method that a preflight asks for; `None` for any other request.
 pub(crate) fn preflight(incoming: &IncomingRequest) -> Option<Method> {
-    if incoming.method != Method::OPTIONS || !incoming.headers.contains_key(header::ORIGIN) {
+    if incoming.method != Method::OPTIONS || !incoming.headers.contains_key(Known::Origin) {
         return None;
     }
-    let asked = incoming.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    let asked = incoming.headers.get(Known::AccessControlRequestMethod)?;
     Method::from_bytes(asked.as_bytes()).ok()
 }
 
 /// Returns whether a response field is a permission for other origins.
-pub(crate) fn is_permission(name: &HeaderName) -> bool {
-    name.as_str().starts_with("access-control-")
+pub(crate) fn is_permission(name: Name<'_>) -> bool {
+    name.as_bytes().starts_with(b"access-control-")
 }
 
 impl PolicySettings for CorsConfig {}
@@ -159,65 +161,67 @@ impl Cors {
         };
         let mut response = Response::new(Bytes::new());
         self.answer(&method, incoming, &mut exchange.response_headers);
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(Known::CacheControl, &HeaderValue::from_static("no-store"));
         Err(Stop::Respond(Box::new(response)))
     }
 
     /// Adds the permission to a response, if the request's origin is allowed. Adds nothing if the request does not come from a
     /// page.
-    fn permit(&self, incoming: &IncomingRequest, headers: &mut HeaderMap) {
+    fn permit(&self, incoming: &IncomingRequest, headers: &mut Fields) {
         if !matches!(self.origins, Allowed::All) {
             // A cache must not give one origin the answer to another.
-            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+            headers.append(Known::Vary, &HeaderValue::from_static("Origin"));
         }
         let Some(origin) = self.allowed_origin(incoming) else { return };
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(&header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
         if self.credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            headers.insert(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS, &HeaderValue::from_static("true"));
         }
         if let Some(expose) = &self.expose {
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            headers.insert(&header::ACCESS_CONTROL_EXPOSE_HEADERS, expose);
         }
     }
 
     /// Returns the headers of a preflight's response, if origin, method and headers are all allowed.
-    fn answer(&self, method: &Method, incoming: &IncomingRequest, headers: &mut HeaderMap) {
+    fn answer(&self, method: &Method, incoming: &IncomingRequest, headers: &mut Fields) {
         let varies = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
-        headers.append(header::VARY, HeaderValue::from_static(varies));
+        headers.append(Known::Vary, &HeaderValue::from_static(varies));
         let asked = requested_headers(incoming);
         let allowed = |name: &HeaderName| self.headers.has(|listed| listed == name);
         let (Some(origin), Some(asked)) = (self.allowed_origin(incoming), asked) else { return };
         if !self.methods.has(|listed| listed == method) || !asked.iter().all(allowed) {
             return;
         }
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, list(std::iter::once(method.as_str())));
+        headers.insert(&header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
+        headers.insert(&header::ACCESS_CONTROL_ALLOW_METHODS, &list(std::iter::once(method.as_str())));
         if !asked.is_empty() {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, list(asked.iter().map(HeaderName::as_str)));
+            headers.insert(&header::ACCESS_CONTROL_ALLOW_HEADERS, &list(asked.iter().map(HeaderName::as_str)));
         }
         if self.credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            headers.insert(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS, &HeaderValue::from_static("true"));
         }
         if let Some(max_age) = &self.max_age {
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, max_age.clone());
+            headers.insert(&header::ACCESS_CONTROL_MAX_AGE, max_age);
         }
     }
 
     /// Returns the permission for the request's origin: one line, one origin, compared exactly.
     fn allowed_origin(&self, incoming: &IncomingRequest) -> Option<HeaderValue> {
-        let mut lines = incoming.headers.get_all(header::ORIGIN).iter();
+        let mut lines = incoming.headers.get_all(Known::Origin);
         let origin = lines.next().filter(|_| lines.next().is_none())?;
         match &self.origins {
             Allowed::All => Some(HeaderValue::from_static("*")),
-            Allowed::These(listed) => listed.iter().any(|listed| **listed == *origin.as_bytes()).then(|| origin.clone()),
+            Allowed::These(listed) => {
+                listed.iter().any(|listed| **listed == *origin.as_bytes()).then(|| origin.to_header_value())
+            }
         }
     }
 }
 
 /// Returns the header fields that a preflight asks for; `None` if they cannot be read.
 fn requested_headers(incoming: &IncomingRequest) -> Option<Vec<HeaderName>> {
-    let lines = incoming.headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS);
-    let names = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let lines = incoming.headers.get_all(Known::AccessControlRequestHeaders);
+    let names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     names.filter(|name| !name.is_empty()).map(|name| HeaderName::from_bytes(name).ok()).collect()
 }
 
@@ -270,7 +274,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::inbound::testing::Building;
+    use crate::{base::fields::Value, inbound::testing::Building};
 
     const APP: &str = "https://app.contoso.example";
 
@@ -297,9 +301,9 @@ mod tests {
         IncomingRequest::read(request.body(()).expect("a request").into_parts().0, None).expect("readable")
     }
 
-    fn answer(policy: &Cors, fields: &[(&str, &str)]) -> HeaderMap {
+    fn answer(policy: &Cors, fields: &[(&str, &str)]) -> Fields {
         let incoming = incoming("OPTIONS", fields);
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         policy.answer(&preflight(&incoming).expect("a preflight"), &incoming, &mut headers);
         headers
     }
@@ -325,9 +329,9 @@ mod tests {
 
             let answer = answer(&policy, &fields);
 
-            let permission = answer.get("access-control-allow-origin").map(HeaderValue::as_bytes);
+            let permission = answer.get("access-control-allow-origin").map(Value::as_bytes);
             assert_eq!(permission, permitted.then_some(origin.as_bytes()), "{origin} {method} {headers}");
-            assert_eq!(answer.keys().filter(|name| is_permission(name)).count() > 0, permitted);
+            assert_eq!(answer.names().any(is_permission), permitted);
             assert!(answer.contains_key("vary"));
         }
     }
@@ -354,24 +358,24 @@ mod tests {
             (&[], false),
         ] {
             let fields: Vec<_> = origins.iter().map(|origin| ("origin", *origin)).collect();
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::default();
 
             policy.permit(&incoming("GET", &fields), &mut headers);
 
             assert_eq!(headers.contains_key("access-control-allow-origin"), permitted, "{origins:?}");
             assert_eq!(headers.contains_key("access-control-allow-credentials"), permitted, "{origins:?}");
-            assert_eq!(headers["vary"], "Origin");
+            assert_eq!(headers.get(Known::Vary).unwrap(), "Origin");
         }
     }
 
     #[test]
     fn every_origin_is_a_star_and_never_has_credentials() {
         let open = CorsConfig { allowed_origins: vec!["*".to_owned()], ..config() };
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
 
         built(&open).expect("valid").permit(&incoming("GET", &[("origin", APP)]), &mut headers);
 
-        assert_eq!(headers["access-control-allow-origin"], "*");
+        assert_eq!(headers.get("access-control-allow-origin").unwrap(), "*");
         assert!(!headers.contains_key("vary"));
         assert!(built(&CorsConfig { allow_credentials: true, ..open }).expect_err("credentials")[0].contains("could act as"));
     }

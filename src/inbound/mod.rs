@@ -263,7 +263,7 @@ fn panics(place: &str, incoming: &IncomingRequest) -> Result<(), Stop> {
     match place {
         "body" => {
             let body = bytes::Bytes::from_static(b"panics");
-            Err(Stop::Respond(Box::new(http::Response::new(body))))
+            Err(Stop::Respond(Box::new(crate::base::response::Response::new(body))))
         }
         place => panic!("panicked in {place} of {}", incoming.target.path),
     }

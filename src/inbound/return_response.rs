@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,6 +18,7 @@ use super::settings::{DependsOn, PolicySettings, Subject};
 use super::{build_context::BuildContext, set_status::status};
 use crate::outgoing::field;
 use crate::{
+    base::{fields::Fields, response::Response},
     exchange::Exchange,
     expression::{Expression, Facts, HeaderTextError, Template, Uses, field_value, header_value},
     refusal::{Reason, Refusal, Stop},
@@ -152,14 +153,14 @@ impl ReturnResponse {
         Ok(response)
     }
 
-    fn parts(&self, facts: &Facts<'_>) -> Result<(HeaderMap, Bytes), Unavailable> {
-        let mut headers = HeaderMap::with_capacity(self.headers.len());
+    fn parts(&self, facts: &Facts<'_>) -> Result<(Fields, Bytes), Unavailable> {
+        let mut headers = Fields::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
             let value = match value {
                 FieldValue::Ready(value) => value.clone(),
                 FieldValue::Made(expression) => header_value(expression, facts)?,
             };
-            headers.append(name.clone(), value);
+            headers.append(name, &value);
         }
         let body = match &self.body {
             None => self.ready.clone(),
@@ -206,7 +207,9 @@ mod tests {
         let policy = built(&config).expect("valid");
         let (headers, body) = policy.parts(&World::new().facts()).expect("values can be had");
 
-        assert_eq!((headers["x-user"].as_bytes(), headers["content-type"].as_bytes()), (&b"0f0f"[..], &b"text/plain"[..]));
+        let mut lines = headers.lines();
+        lines.sort();
+        assert_eq!(lines, ["content-type: text/plain", "x-user: 0f0f"]);
         assert_eq!((policy.status, &body[..]), (Some(StatusCode::NOT_FOUND), &b"no /people/ada%20l/mail"[..]));
     }
 

@@ -7,13 +7,14 @@
 //! Bodies of upstreams and callers pass through unchanged, and are never read.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::build_context::BuildContext;
 use super::settings::PolicySettings;
 use crate::{
+    base::{fields::Known, response::Response},
     expression::{EvaluationError, Facts, Template, field_value},
     refusal::{Reason, Refusal},
     settings::Place,
@@ -72,8 +73,8 @@ impl SetBody {
     /// Puts a body into a response.
     pub(crate) fn put<B: From<Bytes>>((body, content_type): (Bytes, HeaderValue), response: &mut Response<B>) {
         let headers = response.headers_mut();
-        headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.remove(Known::ContentLength);
+        headers.insert(Known::ContentType, &content_type);
         *response.body_mut() = B::from(body);
     }
 }

@@ -237,7 +237,7 @@ fn header_name(written: &str, place: &Place, context: &mut BuildContext<'_>) -> 
 fn key_in<'a>(place: &TokenPlace, incoming: &'a IncomingRequest) -> Result<Option<Cow<'a, [u8]>>, KeyUnreadable> {
     let key = match place {
         TokenPlace::Header(name) => {
-            let mut values = incoming.headers.get_all(name).iter();
+            let mut values = incoming.headers.get_all(name);
             match (values.next(), values.next()) {
                 (Some(_), Some(_)) => return Err(KeyUnreadable::Repeated),
                 (value, _) => value.map(|value| Cow::Borrowed(value.as_bytes())),

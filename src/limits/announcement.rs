@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::Taken;
-use crate::refusal::{Reason, Refusal};
+use crate::{
+    base::fields::Fields,
+    refusal::{Reason, Refusal},
+};
 
 /// The response headers for a limit.
 ///
@@ -41,15 +44,15 @@ impl Announcement {
     }
 
     /// Adds the state of the limit to the header fields of a response.
-    pub(crate) fn announce(&self, taken: Taken, headers: &mut HeaderMap) {
+    pub(crate) fn announce(&self, taken: Taken, headers: &mut Fields) {
         let state = format!("\"{}\";r={};t={}", self.name, taken.remaining, whole_seconds(taken.wait));
-        headers.append(RATE_LIMIT_POLICY, self.policy.clone());
-        headers.append(RATE_LIMIT, HeaderValue::try_from(state).expect("a word and numbers are a header value"));
+        headers.append(&RATE_LIMIT_POLICY, &self.policy);
+        headers.append(&RATE_LIMIT, &HeaderValue::try_from(state).expect("a word and numbers are a header value"));
         if let Some(name) = &self.remaining {
-            headers.insert(name.clone(), taken.remaining.into());
+            headers.insert(name, &HeaderValue::from(taken.remaining));
         }
         if let Some(name) = &self.total {
-            headers.insert(name.clone(), self.limit.into());
+            headers.insert(name, &HeaderValue::from(self.limit));
         }
     }
 }

@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     audit::{AuditConfig, AuditContext, AuditLog},
-    base::clock::Clock,
+    base::{clock::Clock, fields::Fields, response::Response},
     caller::Caller,
     config::{Document, Report},
     exchange::Evidence,
@@ -187,7 +187,7 @@ impl OfflineGateway {
 
     /// Runs a request through the gateway.
     pub async fn run(&self, request: &OfflineRequest) -> Outcome {
-        let stand_in = StandIn { unasked: self.unasked.clone(), ..StandIn::answering(request.answer.clone()) };
+        let stand_in = StandIn { unasked: self.unasked.clone(), ..StandIn::answering(request.answer.clone().into()) };
         let trial = Trial { trace: Trace::trial(stand_in, request.read_trace), evidence: None, id: None };
         let connection = Arc::new(request.connection(&self.runtime));
         let mut response = self.plane.try_out(request.arrival(), &connection, trial).await;
@@ -198,12 +198,12 @@ impl OfflineGateway {
         if request.read_trace
             && let Some(caller) = &mut outcome.caller
         {
-            caller.hops = Caller::hops(&connection, &request.header_map(), &self.clock);
+            caller.hops = Caller::hops(&connection, &Fields::from(&request.header_map()), &self.clock);
         }
         let (parts, body) = response.into_parts();
         // All that answers here is in memory. What broke off has said so.
         let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        outcome.response = http::Response::from_parts(parts, body);
+        outcome.response = Response::from_parts(parts, body).into();
         outcome.status = outcome.response.status();
         // The record has no sink, and is not kept for anybody.
         self.audit.flush();

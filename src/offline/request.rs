@@ -186,7 +186,7 @@ impl OfflineRequest {
     /// Makes the arrival of the request, as the listener's parser reads it.
     pub(crate) fn arrival(&self) -> Arrival {
         let read = if self.version == Version::HTTP_2 { self.http2() } else { self.http1() };
-        read.map_or_else(Arrival::Broken, |request| Arrival::Request(Box::new(request)))
+        read.map_or_else(Arrival::Broken, |request| Arrival::Request(Box::new(request.into())))
     }
 
     fn http1(&self) -> Result<http::Request<RequestBody>, Broken> {

@@ -1,11 +1,12 @@
 //! A list of policies on the response: fragments inserted, built, and run in the order written.
 
 use bytes::Bytes;
-use http::{HeaderName, Response};
+use http::HeaderName;
 
 use super::{Flow, Kind, OutboundBranchConfig, OutboundPolicy, OutboundPolicyConfig};
 use crate::{
     base::header_names::X_REQUEST_ID,
+    base::response::Response,
     exchange::Exchange,
     inbound::{
         PolicyConfig,
@@ -117,7 +118,7 @@ impl OutboundList {
 /// response.
 impl Withheld for OutboundList {
     fn withholds(&self, name: &HeaderName) -> bool {
-        let said_by_the_gateway = *name == X_REQUEST_ID || cors::is_permission(name);
+        let said_by_the_gateway = *name == X_REQUEST_ID || cors::is_permission(name.into());
         said_by_the_gateway
             || self.0.iter().any(|policy| match &policy.kind {
                 Kind::SetHeader(policy) => policy.name() == name,

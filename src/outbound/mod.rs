@@ -11,12 +11,12 @@ mod list;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::list::OutboundList;
 use crate::{
+    base::response::Response,
     exchange::Exchange,
     expression::{Expression, Facts},
     inbound::{

@@ -3,38 +3,38 @@
 use std::{cell::RefCell, io::Write as _, net::IpAddr};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 
 use crate::{
-    base::{buffers, fields::Fields, fmt_fast, header_names::X_REQUEST_ID, memo::Memo},
+    base::{
+        buffers,
+        fields::{Fields, Known, Name, Sorted, Value},
+        fmt_fast,
+        memo::Memo,
+    },
     caller::Caller,
-    request::{IncomingRequest, RequestId, Reserved, TRACEPARENT, TRACESTATE, TraceContext, binds_connection},
+    request::{IncomingRequest, RequestId, Reserved, TraceContext, binds_connection},
     upstream::UpstreamRequest,
 };
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
 /// Makes a request of what may pass of an incoming one: not what speaks of the caller's connection, not what is reserved, and not what the caller's
 /// `Connection` names. The last cannot erase what the gateway sets, for that is added later.
-pub(crate) fn from_incoming(incoming: &IncomingRequest, reserved: &Reserved) -> UpstreamRequest {
+///
+/// Fields that say who calls are removed from the incoming request, except for those in `read`: policies are not to read them either.
+pub(crate) fn from_incoming(incoming: &mut IncomingRequest, reserved: &Reserved, read: &[HeaderName]) -> UpstreamRequest {
     let mut headers = buffers::fields();
     let nominated = &incoming.connection.nominated;
-    for (name, value) in &incoming.headers {
-        // RFC 9110, section 7.6.1: fields named by Connection go no further.
-        if reserved.stops(name) || nominated.contains(name) {
-            continue;
-        }
-        // The connection that such credentials speak for ends here; the upstream's is shared with other callers.
-        if *name == header::AUTHORIZATION && binds_connection(value) {
-            continue;
-        }
-        headers.append(name.clone(), value.clone());
-    }
+    headers.sort_from(&mut incoming.headers, |name, value| {
+        let sorted = reserved.sort(name, read);
+        // RFC 9110, section 7.6.1: fields named by Connection go no further. And the connection that credentials may speak for ends here;
+        // the upstream's is shared with other callers.
+        let ends_here = sorted == Sorted::Passes
+            && (nominated.iter().any(|nominated| name == *nominated) || name == Known::Authorization && binds_connection(value));
+        if ends_here { Sorted::Stays } else { sorted }
+    });
     // `TE` is of one hop, and this hop passes the answer's trailers on; gRPC servers insist on seeing it.
     if incoming.takes_trailers() {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(Known::Te, &HeaderValue::from_static("trailers"));
     }
     let target = &incoming.target;
     UpstreamRequest { method: incoming.method.clone(), path: target.path.clone(), query: target.query.clone(), headers }
@@ -51,45 +51,48 @@ pub(crate) fn set_forwarding_headers(
 ) {
     // Nearly always nothing of the kind is there yet: the caller's own are not forwarded, and few policies set one.
     headers.remove_if(is_made_here);
-    headers.append(X_FORWARDED_FOR, address(caller.address));
+    headers.append(Known::XForwardedFor, &address(caller.address));
     let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
-    headers.append(X_FORWARDED_PROTO, scheme);
-    if let Some(host) = caller.host.clone().or_else(|| host(incoming)) {
-        headers.append(X_FORWARDED_HOST, host);
+    headers.append(Known::XForwardedProto, &scheme);
+    match &caller.host {
+        Some(host) => headers.append(Known::XForwardedHost, host),
+        None => append_host(headers, incoming),
     }
-    headers.append(X_REQUEST_ID, id.value().clone());
-    headers.append(TRACEPARENT, trace.header_value());
+    headers.append(Known::XRequestId, id.value());
+    headers.append(Known::Traceparent, Value::visible(&trace.forwarded()));
     if trace.keeps_state() {
-        for state in incoming.headers.get_all(TRACESTATE) {
-            headers.append(TRACESTATE, state.clone());
+        for state in incoming.headers.get_all(Known::Tracestate) {
+            headers.append(Known::Tracestate, state);
         }
     }
 }
 
 /// Returns whether a field of this name is written by [`set_forwarding_headers`] alone.
-fn is_made_here(name: &HeaderName) -> bool {
-    match name.as_str().len() {
-        10 => *name == TRACESTATE,
-        11 => *name == TRACEPARENT,
-        12 => *name == X_REQUEST_ID,
-        15 => *name == X_FORWARDED_FOR,
-        16 => *name == X_FORWARDED_HOST,
-        17 => *name == X_FORWARDED_PROTO,
-        _ => false,
-    }
+const fn is_made_here(name: Name<'_>) -> bool {
+    matches!(
+        name.known(),
+        Known::Tracestate
+            | Known::Traceparent
+            | Known::XRequestId
+            | Known::XForwardedFor
+            | Known::XForwardedHost
+            | Known::XForwardedProto
+    )
 }
 
-/// Returns the host as the caller wrote it, if that is its canonical form; `None` if there was none.
-fn host(incoming: &IncomingRequest) -> Option<HeaderValue> {
+/// Adds the host that the caller asked for in its canonical form, if there was one.
+fn append_host(headers: &mut Fields, incoming: &IncomingRequest) {
     let authority = &incoming.authority;
     if authority.is_absent() {
-        return None;
+        return;
     }
-    Some(match incoming.headers.get(header::HOST) {
-        Some(written) if authority.port.is_none() && written.as_bytes() == authority.host.as_bytes() => written.clone(),
+    match incoming.headers.get(Known::Host) {
+        Some(written) if authority.port.is_none() && written.as_bytes() == authority.host.as_bytes() => {
+            headers.append(Known::XForwardedHost, written);
+        }
         // Writing to a vector cannot fail.
-        _ => made(|out| drop(write!(out, "{authority}"))),
-    })
+        _ => headers.append(Known::XForwardedHost, &made(|out| drop(write!(out, "{authority}")))),
+    }
 }
 
 /// Returns an address as a header value. Callers come back, and their addresses with them.
@@ -143,15 +146,14 @@ mod tests {
     }
 
     fn sent(request: &UpstreamRequest) -> Vec<String> {
-        let mut sent: Vec<_> =
-            request.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut sent = request.headers.lines();
         sent.sort();
         sent
     }
 
     #[test]
     fn copies_only_what_may_pass() {
-        let request = incoming(
+        let mut request = incoming(
             Version::HTTP_11,
             &[
                 ("accept", "text/html"),
@@ -183,7 +185,7 @@ mod tests {
             ],
         );
 
-        let request = from_incoming(&request, &reserved());
+        let request = from_incoming(&mut request, &reserved(), &[]);
 
         assert_eq!(sent(&request), ["accept: */*", "accept: text/html", "authorization: Bearer a.b.c", "cookie: a=b"]);
         assert_eq!((&*request.path, request.query.as_deref()), ("/orders/1", Some("expand=lines")));
@@ -193,18 +195,18 @@ mod tests {
     fn the_callers_connection_cannot_erase_what_the_gateway_says() {
         let nominated =
             "x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-request-id, traceparent, tracestate, x-remote-user";
-        let incoming =
+        let mut incoming =
             incoming(Version::HTTP_11, &[("connection", nominated), ("x-request-id", "forged"), ("tracestate", "a=b")]);
-        let mut request = from_incoming(&incoming, &reserved());
+        let mut request = from_incoming(&mut incoming, &reserved(), &[]);
         let (id, trace) = (RequestId::generate(std::time::Duration::ZERO), TraceContext::of(&incoming.headers));
 
         set_forwarding_headers(&mut request.headers, &incoming, (&caller(), &id, &trace));
 
-        let traceparent = trace.header_value();
+        let traceparent = trace.forwarded();
         assert_eq!(
             sent(&request),
             [
-                format!("traceparent: {}", traceparent.to_str().unwrap()),
+                format!("traceparent: {}", std::str::from_utf8(&traceparent).unwrap()),
                 "x-forwarded-for: 192.0.2.7".into(),
                 "x-forwarded-host: api.contoso.example".into(),
                 "x-forwarded-proto: http".into(),
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn hands_on_what_a_trusted_proxy_said() {
-        let incoming = incoming(
+        let mut incoming = incoming(
             Version::HTTP_11,
             &[
                 ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
@@ -223,7 +225,7 @@ mod tests {
                 ("tracestate", "c=d"),
             ],
         );
-        let mut request = from_incoming(&incoming, &reserved());
+        let mut request = from_incoming(&mut incoming, &reserved(), &[]);
         let caller = Caller {
             source: AddressSource::XForwardedFor,
             scheme: Some(Scheme::Https),
@@ -234,16 +236,16 @@ mod tests {
         let (id, trace) = (RequestId::generate(std::time::Duration::ZERO), TraceContext::of(&incoming.headers));
         set_forwarding_headers(&mut request.headers, &incoming, (&caller, &id, &trace));
 
-        assert_eq!(request.headers.get(X_FORWARDED_PROTO).unwrap(), "https");
-        assert_eq!(request.headers.get(X_FORWARDED_HOST).unwrap(), "public.contoso.example");
-        assert_eq!(request.headers.get_all(TRACESTATE).collect::<Vec<_>>(), ["a=b", "c=d"]);
+        assert_eq!(request.headers.get(Known::XForwardedProto).unwrap(), "https");
+        assert_eq!(request.headers.get(Known::XForwardedHost).unwrap(), "public.contoso.example");
+        assert_eq!(request.headers.get_all(Known::Tracestate).collect::<Vec<_>>(), ["a=b", "c=d"]);
     }
 
     #[test]
     fn credentials_of_a_connection_do_not_cross_the_pool() {
-        let incoming = incoming(Version::HTTP_11, &[("authorization", "Negotiate YII"), ("authorization", "Bearer a")]);
+        let mut incoming = incoming(Version::HTTP_11, &[("authorization", "Negotiate YII"), ("authorization", "Bearer a")]);
 
-        let request = from_incoming(&incoming, &reserved());
+        let request = from_incoming(&mut incoming, &reserved(), &[]);
 
         assert_eq!(sent(&request), ["authorization: Bearer a"]);
     }
@@ -258,16 +260,19 @@ mod tests {
             (Version::HTTP_11, &[("te", "gzip")], false),
             (Version::HTTP_10, &[("te", "trailers")], false),
         ] {
-            let request = from_incoming(&incoming(version, fields), &reserved());
-            let said: Vec<_> = request.headers.get_all(header::TE).collect();
+            let request = from_incoming(&mut incoming(version, fields), &reserved(), &[]);
+            let said: Vec<_> = request.headers.get_all(Known::Te).collect();
             assert_eq!(said, if expected { &["trailers"][..] } else { &[] }, "{version:?} {fields:?}");
         }
     }
 
     #[test]
     fn removes_a_field_in_every_spelling() {
-        let mut request =
-            from_incoming(&incoming(Version::HTTP_11, &[("x-debug", "1"), ("x_debug", "2"), ("x-debugger", "3")]), &reserved());
+        let mut request = from_incoming(
+            &mut incoming(Version::HTTP_11, &[("x-debug", "1"), ("x_debug", "2"), ("x-debugger", "3")]),
+            &reserved(),
+            &[],
+        );
 
         remove_folded(&mut request.headers, &HeaderName::from_static("x-debug"));
 
@@ -310,16 +315,16 @@ mod tests {
                 }
             }
             let request = request.header("connection", nominated.join(", ")).body(()).unwrap();
-            let incoming = IncomingRequest::read(request.into_parts().0, None).unwrap();
+            let mut incoming = IncomingRequest::read(request.into_parts().0, None).unwrap();
 
-            let mut outgoing = from_incoming(&incoming, &reserved());
+            let mut outgoing = from_incoming(&mut incoming, &reserved(), &[]);
             set_forwarding_headers(&mut outgoing.headers, &incoming, (&caller(), &RequestId::generate(std::time::Duration::ZERO), &TraceContext::of(&incoming.headers)));
 
             for (name, value) in cgi(&outgoing.headers) {
                 prop_assert!(value != "forged" || name == "ACCEPT", "{} {}", name, value);
             }
-            for ours in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_REQUEST_ID, TRACEPARENT] {
-                prop_assert_eq!(outgoing.headers.get_all(&ours).count(), 1, "{}", ours);
+            for ours in [Known::XForwardedFor, Known::XForwardedProto, Known::XForwardedHost, Known::XRequestId, Known::Traceparent] {
+                prop_assert_eq!(outgoing.headers.get_all(ours).count(), 1, "{:?}", ours);
             }
         }
     }

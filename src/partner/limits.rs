@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{PartnerConfig, PartnerLimitConfig};
-use http::HeaderMap;
 
 use crate::{
-    base::clock::Clock,
+    base::{clock::Clock, fields::Fields},
     limits::{
         Announcement, Counted, Counter, Limiter, Limits, OnStoreFailureConfig, Sliding, Taken, exceeded,
         store::{self, SharedCounter, SharedKind, Store},
@@ -72,7 +71,7 @@ impl PartnerLimits {
     ///
     /// # Errors
     /// Fails if there were too many calls.
-    pub(super) fn count(&self, partner: &str, cost: u64, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn count(&self, partner: &str, cost: u64, clock: &Clock, headers: &mut Fields) -> Result<(), Refusal> {
         self.each().try_for_each(|limit| limit.judge(partner, cost, limit.limiter.take(partner, cost, clock).0, headers))
     }
 
@@ -90,7 +89,7 @@ impl PartnerLimits {
         partner: &str,
         cost: u64,
         clock: &Clock,
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
     ) -> Result<(), Refusal> {
         for limit in self.each() {
             let (taken, _) = limit.limiter.take_shared(partner, cost, clock).await?;
@@ -138,7 +137,7 @@ impl Limit {
         }
     }
 
-    fn judge(&self, partner: &str, cost: u64, taken: Taken, headers: &mut HeaderMap) -> Result<(), Refusal> {
+    fn judge(&self, partner: &str, cost: u64, taken: Taken, headers: &mut Fields) -> Result<(), Refusal> {
         if cost > 0 {
             self.announcement.announce(taken, headers);
         }

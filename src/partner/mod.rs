@@ -22,7 +22,6 @@ pub(crate) use api_keys::PresentedKey;
 pub use api_keys::{ApiKey, ApiKeyConfig, KeyMark};
 pub use config::{PartnerConfig, PartnerCredential, PartnerLimitConfig, PartnerTokenKind, PinConfig};
 pub use fault::PartnerFault;
-use http::HeaderMap;
 use limits::PartnerLimits;
 pub use limits::Used;
 use serde::Serialize;
@@ -30,7 +29,7 @@ pub(crate) use status::PartnerStatus;
 
 use crate::{
     address::{AddressSet, AddressSets},
-    base::{clock::Clock, lock::lock},
+    base::{clock::Clock, fields::Fields, lock::lock},
     certificate::{ClientCertificate, Thumbprint},
     entra::{
         TenantId, Tenants, is_guid,
@@ -354,13 +353,7 @@ impl Partner {
     ///
     /// # Errors
     /// Fails if the partner has called too often, or if the store of a limit fails.
-    pub(crate) async fn count(
-        &self,
-        cost: u64,
-        clock: &Clock,
-        trace: &mut Trace,
-        headers: &mut HeaderMap,
-    ) -> Result<(), Refusal> {
+    pub(crate) async fn count(&self, cost: u64, clock: &Clock, trace: &mut Trace, headers: &mut Fields) -> Result<(), Refusal> {
         if self.limits.are_shared(trace) {
             // Boxed, so that only these requests have the room for it.
             return Box::pin(self.limits.count_shared(&self.name, cost, clock, headers)).await;

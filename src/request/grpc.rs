@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::StatusCode;
 
-/// `grpc-timeout`.
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+use crate::base::fields::{Fields, Known};
+
 /// The most digits of a timeout, by gRPC's own specification.
 const MOST_DIGITS: usize = 8;
 
@@ -58,17 +58,20 @@ impl GrpcStatus {
 }
 
 /// Returns whether the header is of a gRPC request. `application/grpc-web` is another protocol.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &Fields) -> bool {
+    headers.get(Known::ContentType).is_some_and(|value| is_grpc_type(value.as_bytes()))
+}
+
+/// Returns whether the content type is that of gRPC.
+pub(crate) fn is_grpc_type(content_type: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
-    headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).is_some_and(|value| {
-        value.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
-            && matches!(value.get(GRPC.len()), None | Some(b'+' | b';' | b' ' | b'\t'))
-    })
+    content_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
 /// Returns the time that the caller waits for an answer: `grpc-timeout`, if there is exactly one that can be read.
-pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let mut values = headers.get_all(GRPC_TIMEOUT).iter();
+pub(crate) fn timeout(headers: &Fields) -> Option<Duration> {
+    let mut values = headers.get_all(Known::GrpcTimeout);
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (unit, digits) = value.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > MOST_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
@@ -88,12 +91,10 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
-    fn with(name: &HeaderName, values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    fn with(name: Known, values: &[&str]) -> Fields {
+        Fields::of(&values.iter().map(|value| (name.text(), *value)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -107,9 +108,9 @@ mod tests {
             ("application/json", false),
             ("", false),
         ] {
-            assert_eq!(is_grpc(&with(&header::CONTENT_TYPE, &[value])), expected, "{value}");
+            assert_eq!(is_grpc(&with(Known::ContentType, &[value])), expected, "{value}");
         }
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!is_grpc(&Fields::default()));
     }
 
     #[test]
@@ -130,10 +131,10 @@ mod tests {
             ("1s", None),
             (" 1S", None),
         ] {
-            assert_eq!(timeout(&with(&GRPC_TIMEOUT, &[value])), expected, "{value}");
+            assert_eq!(timeout(&with(Known::GrpcTimeout, &[value])), expected, "{value}");
         }
-        assert_eq!(timeout(&with(&GRPC_TIMEOUT, &["1S", "2S"])), None);
-        assert_eq!(timeout(&HeaderMap::new()), None);
+        assert_eq!(timeout(&with(Known::GrpcTimeout, &["1S", "2S"])), None);
+        assert_eq!(timeout(&Fields::default()), None);
     }
 
     #[test]

@@ -2,17 +2,27 @@
 
 use std::{cell::Cell, time::Duration};
 
-use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::base::{buffers, fmt_fast, header_names::X_REQUEST_ID};
+use crate::base::{
+    fields::{Fields, Known, Value},
+    fmt_fast,
+};
 
 /// The longest id that is kept from a trusted proxy.
 const MAX_KEPT: usize = 128;
 
 /// The id of one request, on its answer and on the request upstream: a UUID of version 7, or what a trusted proxy gave. Always visible ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Id {
+    /// The text of a UUID.
+    Made([u8; 36]),
+    /// The text that somebody else gave.
+    Given(Box<str>),
+}
 
 impl RequestId {
     /// Returns a new id, made at this time since 1970: RFC 9562, section 5.7.
@@ -26,35 +36,41 @@ impl RequestId {
             fmt_fast::hexadecimal(&mut text[group], rest);
             rest >>= 4 * digits;
         }
-        Self(HeaderValue::from_maybe_shared(buffers::bytes(&text)).expect("hexadecimal digits and hyphens are a header value"))
+        Self(Id::Made(text))
     }
 
     /// Returns the id that a proxy sent, if it can be kept. Only for requests of a trusted proxy.
-    pub fn kept_from(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all(X_REQUEST_ID).iter();
+    pub fn kept_from(headers: &Fields) -> Option<Self> {
+        let mut values = headers.get_all(Known::XRequestId);
         let (value, None) = (values.next()?, values.next()) else { return None };
         // It is repeated in logs, headers and documents: nothing that any of these would have to escape.
         let plain =
             |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'+' | b'/' | b'=' | b'|');
-        let bytes = value.as_bytes();
-        (!bytes.is_empty() && bytes.len() <= MAX_KEPT && bytes.iter().all(plain)).then(|| Self(value.clone()))
+        let text = value.to_str().ok()?;
+        (!text.is_empty() && text.len() <= MAX_KEPT && text.as_bytes().iter().all(plain)).then(|| Self(Id::Given(text.into())))
     }
 
     /// Returns the id that a record has.
     pub(crate) fn recorded(text: &str) -> Option<Self> {
         let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-        (!text.is_empty() && text.len() <= MAX_KEPT && plain).then(|| HeaderValue::from_str(text).ok().map(Self))?
+        (!text.is_empty() && text.len() <= MAX_KEPT && plain).then(|| Self(Id::Given(text.into())))
     }
 
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
-        // Both ways of making one leave nothing but ASCII.
-        self.0.to_str().unwrap_or_default()
+        match &self.0 {
+            // Digits and hyphens.
+            Id::Made(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Id::Given(text) => text,
+        }
     }
 
-    /// Returns the id as a header value.
-    pub const fn value(&self) -> &HeaderValue {
-        &self.0
+    /// Returns the id as the value of a field.
+    pub fn value(&self) -> Value<'_> {
+        Value::visible(match &self.0 {
+            Id::Made(text) => text,
+            Id::Given(text) => text.as_bytes(),
+        })
     }
 }
 
@@ -125,7 +141,7 @@ mod tests {
             (&[&"a".repeat(128)], true),
             (&[&"a".repeat(129)], false),
         ] {
-            let headers = values.iter().map(|value| (X_REQUEST_ID, HeaderValue::from_str(value).unwrap())).collect();
+            let headers = Fields::of(&values.iter().map(|value| ("x-request-id", *value)).collect::<Vec<_>>());
             assert_eq!(RequestId::kept_from(&headers).is_some(), kept, "{values:?}");
         }
     }

@@ -25,19 +25,20 @@ pub use self::{
 
 use std::mem;
 
-pub(crate) use grpc::{is_grpc, timeout as grpc_timeout};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, request::Parts};
+pub(crate) use grpc::{is_grpc, is_grpc_type, timeout as grpc_timeout};
+use http::{HeaderName, HeaderValue, Method, Version, request::Parts};
 pub use id::RequestId;
 pub use reserved::{Claim, Reserved, ReservedNames};
 pub(crate) use reserved::{remove_folded, same_folded};
 pub(crate) use target::normalised;
 pub use target::{Ambiguities, Target, TargetFault};
-pub use trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
+pub use trace_context::TraceContext;
 
 use crate::{
+    base::fields::{Fields, Known, Value},
     connection::Authority,
     connection::Scheme,
-    listener::TlsFacts,
+    listener::{ReceivedRequest, TlsFacts},
     refusal::{Reason, Refusal},
 };
 
@@ -55,7 +56,7 @@ pub struct IncomingRequest {
     /// The protocol version that the caller spoke.
     pub version: Version,
     /// The header fields as received.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The options of `Connection`.
     pub connection: ConnectionOptions,
 }
@@ -75,17 +76,17 @@ impl IncomingRequest {
     /// # Errors
     /// Refuses a request that is malformed, contradicts itself, or has a method that is never served.
     pub fn read(parts: Parts, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
-        Self::take(&mut Request::from_parts(parts, ()), tls)
+        Self::take(&mut ReceivedRequest::from_parts(parts, ()), tls)
     }
 
     /// Does the same as [`read`](Self::read) with a request whose body and extensions stay where they are.
     ///
     /// # Errors
     /// Refuses what [`read`](Self::read) refuses.
-    pub(crate) fn take<B>(request: &mut Request<B>, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
-        let (method, version) = (mem::take(request.method_mut()), request.version());
-        let mut headers = mem::take(request.headers_mut());
-        let uri = request.uri();
+    pub(crate) fn take<B>(request: &mut ReceivedRequest<B>, tls: Option<&TlsFacts>) -> Result<Self, Refusal> {
+        let (method, version) = (mem::take(&mut request.method), request.version);
+        let mut headers = mem::take(&mut request.headers);
+        let uri = &request.uri;
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         // CONNECT makes a tunnel of the gateway. TRACE, which shows a caller's headers to whoever can make it ask, is no route's.
         if method == Method::CONNECT {
@@ -93,16 +94,11 @@ impl IncomingRequest {
             refusal.allow = Some(USUAL_METHODS);
             return Err(refusal);
         }
-        let seen = Seen::of(&headers);
-        if seen.framing {
-            judge_framing(version, &headers)?;
-        }
+        judge_framing(version, &headers)?;
         if version >= Version::HTTP_2 {
             judge_http2(&headers)?;
         }
-        if seen.cookie {
-            join_cookies(&mut headers);
-        }
+        join_cookies(&mut headers);
         let target = match uri.path_and_query() {
             Some(target) if method == Method::OPTIONS && target.as_str() == "*" => Target::ASTERISK,
             Some(target) => Target::read(target.as_str())?,
@@ -112,7 +108,7 @@ impl IncomingRequest {
             return Err(TargetFault::NotAPath.into());
         }
         let authority = authority(uri, version, &headers, scheme)?;
-        let connection = if seen.connection { connection_options(&headers)? } else { ConnectionOptions::default() };
+        let connection = connection_options(&headers)?;
         Ok(Self { method, scheme, authority, target, version, headers, connection })
     }
 
@@ -140,10 +136,10 @@ impl IncomingRequest {
 
     /// Returns whether the caller accepts trailer fields in the response. RFC 9110, section 10.1.4.
     pub fn takes_trailers(&self) -> bool {
-        let named = |value: &HeaderValue| {
+        let named = |value: Value<'_>| {
             value.as_bytes().split(|byte| *byte == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(b"trailers"))
         };
-        self.version >= Version::HTTP_11 && self.headers.get_all(header::TE).iter().any(named)
+        self.version >= Version::HTTP_11 && self.headers.get_all(Known::Te).any(named)
     }
 
     /// Returns whether the request asks for a WebSocket. RFC 6455, section 4.1.
@@ -151,7 +147,7 @@ impl IncomingRequest {
         if !self.connection.upgrade {
             return false;
         }
-        let mut values = self.headers.get_all(header::UPGRADE).iter();
+        let mut values = self.headers.get_all(Known::Upgrade);
         // Over HTTP/2 no client sends the fields: they are those of `opens_websocket`.
         matches!(self.version, Version::HTTP_11 | Version::HTTP_2)
             && self.method == Method::GET
@@ -162,7 +158,7 @@ impl IncomingRequest {
     /// Notes that the request is an extended CONNECT for a WebSocket (RFC 8441): the GET that it would be over HTTP/1.1.
     pub(crate) fn opens_websocket(&mut self) {
         self.connection.upgrade = true;
-        self.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        self.headers.insert(Known::Upgrade, &HeaderValue::from_static("websocket"));
     }
 
     /// Returns whether the request is an extended CONNECT, to which any success is a tunnel.
@@ -173,12 +169,12 @@ impl IncomingRequest {
     /// Returns whether the credentials are bound to a connection (NTLM, Negotiate): behind a pool, one caller would act as
     /// another.
     pub fn authenticates_its_connection(&self) -> bool {
-        self.headers.get_all(header::AUTHORIZATION).iter().any(binds_connection)
+        self.headers.get_all(Known::Authorization).any(binds_connection)
     }
 }
 
 /// Returns whether the value of an `Authorization` field authenticates a connection rather than a request.
-pub(crate) fn binds_connection(value: &HeaderValue) -> bool {
+pub(crate) fn binds_connection(value: Value<'_>) -> bool {
     let scheme = value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }
@@ -216,36 +212,10 @@ fn header_fault(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> R
     Refusal::new(Reason::RequestHeaderInvalid, fault)
 }
 
-/// The well-known fields that a head has at all. Most have none of these, and what is not there need not be looked for one by one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// `Transfer-Encoding` or `Content-Length`.
-    framing: bool,
-    /// `Cookie`.
-    cookie: bool,
-    /// `Connection`.
-    connection: bool,
-}
-
-impl Seen {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut seen = Self::default();
-        for name in headers.keys() {
-            match *name {
-                header::TRANSFER_ENCODING | header::CONTENT_LENGTH => seen.framing = true,
-                header::COOKIE => seen.cookie = true,
-                header::CONNECTION => seen.connection = true,
-                _ => {}
-            }
-        }
-        seen
-    }
-}
-
 /// Checks the framing that hyper leaves ambiguous. RFC 9112, section 6.
-fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+fn judge_framing(version: Version, headers: &Fields) -> Result<(), Refusal> {
     let fault = |what| Err(Refusal::new(Reason::RequestFramingInvalid, HeadFault::Framing(what)));
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = headers.get_all(Known::TransferEncoding);
     let coding = codings.next();
     if let Some(coding) = coding {
         if version != Version::HTTP_11 {
@@ -255,7 +225,7 @@ fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
             return fault("`Transfer-Encoding` is something else than `chunked`");
         }
     }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = headers.get_all(Known::ContentLength);
     if let Some(length) = lengths.next() {
         if coding.is_some() {
             return fault("`Content-Length` stands beside `Transfer-Encoding`");
@@ -271,40 +241,36 @@ fn judge_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Refuses HTTP/2 fields that would have another meaning in HTTP/1.1, where the request may go on. RFC 9113, section 8.2.
-fn judge_http2(headers: &HeaderMap) -> Result<(), Refusal> {
-    const CONNECTION_SPECIFIC: [HeaderName; 3] = [header::CONNECTION, header::UPGRADE, HeaderName::from_static("keep-alive")];
-    for name in CONNECTION_SPECIFIC.into_iter().chain([HeaderName::from_static("proxy-connection")]) {
-        if headers.contains_key(&name) {
-            return Err(header_fault(HeadFault::Http2(name)));
-        }
+fn judge_http2(headers: &Fields) -> Result<(), Refusal> {
+    const CONNECTION_SPECIFIC: [Known; 4] = [Known::Connection, Known::Upgrade, Known::KeepAlive, Known::ProxyConnection];
+    if let Some(name) = CONNECTION_SPECIFIC.into_iter().find(|name| headers.contains_key(*name)) {
+        return Err(header_fault(HeadFault::Http2(name.into())));
     }
-    if headers.get_all(header::TE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
-        return Err(header_fault(HeadFault::Http2(header::TE)));
+    if headers.get_all(Known::Te).any(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        return Err(header_fault(HeadFault::Http2(Known::Te.into())));
     }
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     match headers.iter().find(|(_, value)| blank(value.as_bytes().first()) || blank(value.as_bytes().last())) {
-        Some((name, _)) => Err(header_fault(HeadFault::Http2(name.clone()))),
+        Some((name, _)) => Err(header_fault(HeadFault::Http2(name.to_header_name()))),
         None => Ok(()),
     }
 }
 
 /// Joins several `Cookie` fields into one: HTTP/2 lets a client split them (RFC 9113, section 8.2.3), and of several lines in
 /// HTTP/1.1 some backends read the first and others the last.
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    if crumbs.next().is_none() || crumbs.next().is_none() {
+fn join_cookies(headers: &mut Fields) {
+    if headers.get_all(Known::Cookie).nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<_> =
-        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).filter(|crumb| !crumb.is_empty()).collect();
+    let crumbs: Vec<_> = headers.get_all(Known::Cookie).map(Value::as_bytes).filter(|crumb| !crumb.is_empty()).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
+        headers.insert(Known::Cookie, &joined);
     }
 }
 
 /// Returns the one host that the request names: in `Host`, in its target, or equally in both.
-fn authority(uri: &http::Uri, version: Version, headers: &HeaderMap, scheme: Scheme) -> Result<Authority, Refusal> {
-    let mut hosts = headers.get_all(header::HOST).iter();
+fn authority(uri: &http::Uri, version: Version, headers: &Fields, scheme: Scheme) -> Result<Authority, Refusal> {
+    let mut hosts = headers.get_all(Known::Host);
     let host = hosts.next().map(|host| Authority::read(host.as_bytes())).transpose().map_err(header_fault)?;
     if hosts.next().is_some() {
         return Err(header_fault(HeadFault::Hosts));
@@ -321,9 +287,9 @@ fn authority(uri: &http::Uri, version: Version, headers: &HeaderMap, scheme: Sch
     }
 }
 
-fn connection_options(headers: &HeaderMap) -> Result<ConnectionOptions, Refusal> {
+fn connection_options(headers: &Fields) -> Result<ConnectionOptions, Refusal> {
     let mut options = ConnectionOptions::default();
-    for value in headers.get_all(header::CONNECTION) {
+    for value in headers.get_all(Known::Connection) {
         for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty()) {
             if option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive") {
                 continue;

@@ -14,11 +14,11 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use self::known::Prefixes;
 use crate::{
-    base::fields::FieldList,
+    base::fields::{Fields, Name, Sorted},
     settings::{Faults, Place},
 };
 
@@ -166,6 +166,7 @@ struct Outline {
 impl Outline {
     /// Adds a name.
     fn add(&mut self, name: &str) {
+        let name = name.as_bytes();
         self.lengths |= length_bit(name.len());
         for (index, letters) in (1..).zip(&mut self.letters) {
             *letters |= 1 << place_of(name, index);
@@ -174,13 +175,14 @@ impl Outline {
 
     /// Adds all names with a prefix: the prefix itself, and all that is longer.
     fn add_prefix(&mut self, prefix: &str) {
+        let prefix = prefix.as_bytes();
         self.lengths |= !(length_bit(prefix.len()) - 1);
         for (index, letters) in (1..).zip(&mut self.letters) {
             *letters |= if index < prefix.len() { 1 << place_of(prefix, index) } else { u64::MAX };
         }
     }
 
-    fn fits(&self, name: &str) -> bool {
+    fn fits(&self, name: &[u8]) -> bool {
         let fits = |index: usize, letters: &u64| letters >> place_of(name, index) & 1 == 1;
         self.lengths & length_bit(name.len()) != 0 && (1..).zip(&self.letters).all(|(index, letters)| fits(index, letters))
     }
@@ -217,17 +219,17 @@ impl Reserved {
         let (connection, known): (Vec<Slot>, Vec<Slot>) =
             known::whole().map(|(folded, stops)| Slot { folded, stops }).partition(|slot| slot.stops == Stops::Connection);
         // What a name says does not change by being overridden.
-        let overrides = overrides.filter(|folded| beginnings.find(folded).is_none());
+        let overrides = overrides.filter(|folded| beginnings.find(folded.as_bytes()).is_none());
         let overrides = overrides.map(|folded| Slot { folded, stops: Stops::Reserved });
         let names: Vec<Slot> = connection.into_iter().chain(identity).chain(known).chain(overrides).collect();
         let mut slots = vec![None; (names.len() * 2).next_power_of_two()];
         let mut outlines = [Outline::default(); LETTERS];
         for prefix in beginnings.iter() {
-            outlines[place_of(prefix, 0)].add_prefix(prefix);
+            outlines[place_of(prefix.as_bytes(), 0)].add_prefix(prefix);
         }
         for name in names {
-            outlines[place_of(&name.folded, 0)].add(&name.folded);
-            let mut at = hash(&name.folded) & (slots.len() - 1);
+            outlines[place_of(name.folded.as_bytes(), 0)].add(&name.folded);
+            let mut at = hash(name.folded.as_bytes()) & (slots.len() - 1);
             while slots[at].as_ref().is_some_and(|taken: &Slot| taken.folded != name.folded) {
                 at = (at + 1) & (slots.len() - 1);
             }
@@ -237,32 +239,29 @@ impl Reserved {
     }
 
     /// Returns whether the name is reserved.
-    pub fn contains(&self, name: &HeaderName) -> bool {
-        matches!(self.find(name.as_str()), Some(Stops::Reserved | Stops::Platform | Stops::Identity))
+    pub fn contains<'n>(&self, name: impl Into<Name<'n>>) -> bool {
+        matches!(self.find(name.into().as_bytes()), Some(Stops::Reserved | Stops::Platform | Stops::Identity))
     }
 
-    /// Removes callers' fields under names that identify the caller, so that no policy takes them for the gateway's or a
-    /// platform's; except for the fields in `read`, whose readers check who wrote them.
-    pub(crate) fn remove_claimed(&self, headers: &mut HeaderMap, read: &[HeaderName]) {
-        let claimed = |name: &HeaderName| self.says_who_calls(name.as_str()) && !read.contains(name);
-        if headers.keys().any(claimed) {
-            let names: Vec<_> = headers.keys().filter(|name| claimed(name)).cloned().collect();
-            names.into_iter().for_each(|name| drop(headers.remove(name)));
+    /// Returns the lot of a caller's field. What is reserved, or belongs to the connection, is not forwarded. What identifies the caller
+    /// goes, so that no policy takes it for the gateway's or a platform's; except for the fields in `read`, whose readers check who wrote
+    /// them.
+    pub(crate) fn sort(&self, name: Name<'_>, read: &[HeaderName]) -> Sorted {
+        match self.find(name.as_bytes()) {
+            None => Sorted::Passes,
+            Some(Stops::Identity | Stops::Platform) if !read.iter().any(|read| name == *read) => Sorted::Goes,
+            Some(_) => Sorted::Stays,
         }
     }
 
-    /// Returns whether [`remove_claimed`](Self::remove_claimed) would remove something.
-    pub(crate) fn claims_some(&self, headers: &HeaderMap, read: &[HeaderName]) -> bool {
-        headers.keys().any(|name| self.says_who_calls(name.as_str()) && !read.contains(name))
-    }
-
-    fn says_who_calls(&self, name: &str) -> bool {
-        matches!(self.find(name), Some(Stops::Identity | Stops::Platform))
+    /// Returns whether a field is not even for policies to read.
+    pub(crate) fn claims_some(&self, headers: &Fields, read: &[HeaderName]) -> bool {
+        headers.names().any(|name| self.sort(name, read) == Sorted::Goes)
     }
 
     /// Returns whether a caller's field of this name is not forwarded: it is reserved, or belongs to the connection.
-    pub fn stops(&self, name: &HeaderName) -> bool {
-        self.find(name.as_str()).is_some()
+    pub fn stops<'n>(&self, name: impl Into<Name<'n>>) -> bool {
+        self.find(name.into().as_bytes()).is_some()
     }
 
     /// Returns the names that are reserved whatever the config says.
@@ -274,16 +273,16 @@ impl Reserved {
     /// Returns whether only the gateway writes this name, or whether it names a request's target or source, whatever the config
     /// says.
     pub(crate) fn is_the_gateways(name: &HeaderName) -> bool {
-        matches!(Self::always().find(name.as_str()), Some(Stops::Connection | Stops::Reserved))
+        matches!(Self::always().find(name.as_str().as_bytes()), Some(Stops::Connection | Stops::Reserved))
     }
 
-    fn find(&self, name: &str) -> Option<Stops> {
+    fn find(&self, name: &[u8]) -> Option<Stops> {
         if !self.outlines[place_of(name, 0)].fits(name) {
             return None;
         }
         let mut at = hash(name) & (self.slots.len() - 1);
         while let Some(slot) = &self.slots[at] {
-            if same_folded(&slot.folded, name) {
+            if same_folded(&*slot.folded, name) {
                 return Some(slot.stops);
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -319,7 +318,7 @@ const FOLDED: [u8; 256] = {
 const LETTERS: usize = 38;
 
 /// Returns the place of a letter of a name, folded, among the [`LETTERS`].
-fn place_of(name: &str, index: usize) -> usize {
+fn place_of(name: &[u8], index: usize) -> usize {
     const PLACES: [u8; 256] = {
         let mut places = [0; 256];
         let mut byte = 0;
@@ -333,7 +332,7 @@ fn place_of(name: &str, index: usize) -> usize {
         }
         places
     };
-    name.as_bytes().get(index).map_or(0, |letter| PLACES[usize::from(*letter)].into())
+    name.get(index).map_or(0, |letter| PLACES[usize::from(*letter)].into())
 }
 
 /// Returns a name as a CGI program sees it, in lower case.
@@ -342,24 +341,25 @@ fn fold(name: &str) -> Box<str> {
 }
 
 /// Returns whether a CGI program sees both names as one.
-pub(crate) fn same_folded(one: &str, other: &str) -> bool {
-    one.len() == other.len() && one.bytes().zip(other.bytes()).all(|(one, other)| fold_byte(one) == fold_byte(other))
+pub(crate) fn same_folded(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
+    let (one, other) = (one.as_ref(), other.as_ref());
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| fold_byte(*one) == fold_byte(*other))
 }
 
 /// Removes a field in every spelling that a CGI program takes for it.
-pub(crate) fn remove_folded(headers: &mut impl FieldList, name: &HeaderName) {
-    headers.remove_all(|other| same_folded(other.as_str(), name.as_str()));
+pub(crate) fn remove_folded(headers: &mut Fields, name: &HeaderName) {
+    headers.remove_if(|other| same_folded(other.as_bytes(), name.as_str()));
 }
 
-fn starts_folded(name: &str, prefix: &str) -> bool {
-    name.as_bytes().get(..prefix.len()).is_some_and(|start| start.iter().map(|byte| fold_byte(*byte)).eq(prefix.bytes()))
+fn starts_folded(name: &[u8], prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.iter().map(|byte| fold_byte(*byte)).eq(prefix.bytes()))
 }
 
 /// Computes FNV-1a over the folded name. The table holds only names of the config, so nobody outside can cause collisions.
-fn hash(name: &str) -> usize {
+fn hash(name: &[u8]) -> usize {
     let hash = name
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(fold_byte(byte))).wrapping_mul(0x0000_0100_0000_01B3));
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(fold_byte(*byte))).wrapping_mul(0x0000_0100_0000_01B3));
     // The high bits are the well mixed ones.
     (hash >> 32) as usize
 }

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 use percent_encoding::percent_decode_str;
 
-use crate::request::IncomingRequest;
+use crate::{
+    base::fields::{Fields, Value},
+    request::IncomingRequest,
+};
 
 /// The schemes of tokens in `Authorization`: RFC 6750, and the one that Microsoft's clients use for a certificate-bound token.
 /// Only the token itself tells whether it is bound.
@@ -49,15 +52,15 @@ impl TokenPlace {
 ///
 /// # Errors
 /// Fails as [`TokenPlace::read`].
-pub(crate) fn place_in(name: &HeaderName, headers: &HeaderMap) -> Result<bool, PlaceError> {
+pub(crate) fn place_in(name: &HeaderName, headers: &Fields) -> Result<bool, PlaceError> {
     in_header(headers, name).map(|found| found.is_some())
 }
 
 /// Reads the token of a header field. `Authorization` needs a scheme of [`TOKEN_SCHEMES`], and contains no token with another one
 /// (RFC 9110, section 11.6.2). Other fields contain the token with or without the scheme.
-fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next().map(HeaderValue::as_bytes) else { return Ok(None) };
+fn in_header<'a>(headers: &'a Fields, name: &HeaderName) -> Result<Option<Cow<'a, [u8]>>, PlaceError> {
+    let mut values = headers.get_all(name);
+    let Some(value) = values.next().map(Value::as_bytes) else { return Ok(None) };
     // RFC 9110, section 5.3: a comma joins two lines of one field. No token and no scheme holds one; credentials of other schemes do
     // (`Digest`, `AWS4-HMAC-SHA256`).
     if values.next().is_some() {

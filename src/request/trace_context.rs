@@ -1,14 +1,10 @@
 //! The trace of a request: W3C Trace Context.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use super::id::{random_64, random_128};
-use crate::base::{buffers, fmt_fast};
-
-/// `traceparent`.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// `tracestate`.
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+use crate::base::{
+    fields::{Fields, Known},
+    fmt_fast,
+};
 
 /// The trace that a request belongs to, and the gateway's own span in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +21,8 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// Continues the caller's trace, or starts one. An unreadable trace counts as absent (section 3.2.2.3).
-    pub fn of(headers: &HeaderMap) -> Self {
-        let mut values = headers.get_all(TRACEPARENT).iter();
+    pub fn of(headers: &Fields) -> Self {
+        let mut values = headers.get_all(Known::Traceparent);
         let parent = match (values.next(), values.next()) {
             (Some(value), None) => parse(value.as_bytes()),
             _ => None,
@@ -44,13 +40,13 @@ impl TraceContext {
         format!("{:032x}", self.trace_id)
     }
 
-    /// Returns the forwarded `traceparent`: the same trace, the gateway's span.
-    pub fn header_value(&self) -> HeaderValue {
+    /// Returns the forwarded `traceparent`: the same trace, the gateway's span. Visible ASCII.
+    pub fn forwarded(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         fmt_fast::hexadecimal(&mut text[3..35], self.trace_id);
         fmt_fast::hexadecimal(&mut text[36..52], u128::from(self.span_id));
         fmt_fast::hexadecimal(&mut text[53..55], u128::from(self.flags));
-        HeaderValue::from_maybe_shared(buffers::bytes(&text)).expect("hexadecimal digits and hyphens are a header value")
+        text
     }
 
     /// Returns whether the caller's `tracestate` is forwarded: only together with the caller's trace (section 3.3).
@@ -84,7 +80,7 @@ mod tests {
     const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
 
     fn of(values: &[&str]) -> TraceContext {
-        TraceContext::of(&values.iter().map(|value| (TRACEPARENT, HeaderValue::from_str(value).unwrap())).collect())
+        TraceContext::of(&Fields::of(&values.iter().map(|value| ("traceparent", *value)).collect::<Vec<_>>()))
     }
 
     #[test]
@@ -93,9 +89,9 @@ mod tests {
 
         assert_eq!((context.trace_id, context.parent_id, context.flags), (TRACE, Some(0x00f0_67aa_0ba9_02b7), 1));
         assert_ne!(context.span_id, 0x00f0_67aa_0ba9_02b7);
-        let value = context.header_value();
+        let value = context.forwarded();
         let expected = format!("00-{}-{:016x}-01", context.trace_id_hex(), context.span_id);
-        assert_eq!(value.to_str().unwrap(), expected);
+        assert_eq!(value, *expected.as_bytes());
         assert!(context.keeps_state());
     }
 

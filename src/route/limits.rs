@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -75,7 +74,7 @@ impl RouteLimits {
 
 /// Returns about the length of a head as HTTP/1.1 writes it, whatever version it came in.
 fn head_bytes(incoming: &IncomingRequest) -> u64 {
-    let fields = |headers: &HeaderMap| headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    let fields: usize = incoming.headers.iter().map(|(name, value)| name.as_bytes().len() + value.len() + 4).sum();
     let target = incoming.target.path.len() + incoming.target.query.as_ref().map_or(0, |query| query.len() + 1);
-    (incoming.method.as_str().len() + target + fields(&incoming.headers)) as u64
+    (incoming.method.as_str().len() + target + fields) as u64
 }

@@ -11,7 +11,7 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +19,10 @@ use url::Url;
 
 use super::{MatchConfig, RouteConfig, build::RouteSources};
 use crate::{
+    base::{
+        fields::{Fields, Known},
+        response::Response,
+    },
     entra::Tenants,
     exchange::Exchange,
     identity_http::is_loopback,
@@ -227,19 +231,19 @@ impl ResourceMetadata {
         document.extend(self.members.clone());
         let mut response = Response::new(Bytes::from(Value::Object(document).to_string()));
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(Known::ContentType, &HeaderValue::from_static("application/json"));
         // It may speak of the host that was asked, which no cache between need know of.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(Known::CacheControl, &HeaderValue::from_static("no-store"));
+        headers.insert(&header::ACCESS_CONTROL_ALLOW_ORIGIN, &HeaderValue::from_static("*"));
         response
     }
 
     /// Refers to the document in the challenge of a refusal, if there is one.
-    pub(crate) fn name_in(&self, headers: &mut HeaderMap, status: StatusCode, exchange: &Exchange, incoming: &IncomingRequest) {
+    pub(crate) fn name_in(&self, headers: &mut Fields, status: StatusCode, exchange: &Exchange, incoming: &IncomingRequest) {
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return;
         }
-        let Some(challenge) = headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()) else { return };
+        let Some(challenge) = headers.get(Known::WwwAuthenticate).and_then(|value| value.to_str().ok()) else { return };
         let origin = self.origin.as_deref().map_or_else(|| origin(exchange, incoming), str::to_owned);
         if origin.is_empty() {
             // A host that is none of a URL, or none at all: a document without one cannot be asked for.
@@ -250,7 +254,7 @@ impl ResourceMetadata {
         let separator = if challenge.contains(' ') { "," } else { "" };
         let named = format!("{challenge}{separator} resource_metadata=\"{origin}{WELL_KNOWN}{}\"", self.path);
         if let Ok(named) = HeaderValue::try_from(named) {
-            headers.insert(header::WWW_AUTHENTICATE, named);
+            headers.insert(Known::WwwAuthenticate, &named);
         }
     }
 

@@ -3,12 +3,13 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::Authority};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority};
 use tokio::runtime::Handle;
 
 use super::{RequireTlsConfig, RequireTlsWord, ResourceMetadata, RespondConfig, RouteConfig, RouteLimits, TrustedHeaders};
 use crate::{
     authorization::Authorization,
+    base::{fields::Known, response::Response},
     connection::Scheme,
     identity::{AssertionKeys, BackendAssertion, IdentityHeaders, X_ENTRADA_ASSERTION},
     inbound::{InboundPolicy, ReturnResponse, list::PolicyList},
@@ -147,7 +148,7 @@ impl Route {
         let location = HeaderValue::try_from(format!("https://{host}{}", incoming.target)).ok().filter(|_| !host.is_empty())?;
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-        response.headers_mut().insert(header::LOCATION, location);
+        response.headers_mut().insert(Known::Location, &location);
         Some(response)
     }
 
@@ -198,8 +199,8 @@ impl Route {
 pub(crate) fn answer_of_keys(keys: &AssertionKeys) -> Response<Bytes> {
     let mut response = Response::new(keys.published());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(AssertionKeys::CONTENT_TYPE));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(AssertionKeys::CACHE_CONTROL));
+    headers.insert(Known::ContentType, &HeaderValue::from_static(AssertionKeys::CONTENT_TYPE));
+    headers.insert(Known::CacheControl, &HeaderValue::from_static(AssertionKeys::CACHE_CONTROL));
     response
 }
 

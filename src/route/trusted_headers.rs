@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    base::clock::Clock,
+    base::{clock::Clock, fields::Value},
     caller::{TrustPurpose, TrustedGroup, TrustedProxyConfig},
     inbound::build_context::BuildContext,
     refusal::{Reason, Refusal},
@@ -104,16 +104,19 @@ impl TrustedHeaders {
     pub(crate) fn admit(&self, peer: Option<IpAddr>, clock: &Clock, incoming: &mut IncomingRequest) -> Result<(), Refusal> {
         let believed = self.believes(peer, clock, incoming);
         for name in &self.names {
-            let mut values = incoming.headers.get_all(name).iter();
-            // RFC 9110, section 7.6.1: what `Connection` names is of that connection alone.
-            let value = values.next().filter(|_| believed && !incoming.connection.nominated.contains(name)).cloned();
-            if value.is_some() && values.next().is_some() {
+            let (value, repeated) = {
+                let mut values = incoming.headers.get_all(name);
+                // RFC 9110, section 7.6.1: what `Connection` names is of that connection alone.
+                let value = values.next().filter(|_| believed && !incoming.connection.nominated.contains(name));
+                (value.map(Value::to_header_value), values.next().is_some())
+            };
+            if value.is_some() && repeated {
                 return Err(Refusal::new(Reason::RequestHeaderInvalid, Repeated(name.clone()))
                     .with_hint("let the connector replace the header, not add to what its client sent"));
             }
             remove_folded(&mut incoming.headers, name);
             if let Some(value) = value {
-                incoming.headers.insert(name.clone(), value);
+                incoming.headers.insert(name, &value);
             }
         }
         Ok(())
@@ -128,7 +131,7 @@ impl TrustedHeaders {
     pub(crate) fn hand_on(&self, admitted: &IncomingRequest, outgoing: &mut UpstreamRequest) {
         for name in &self.names {
             if let Some(value) = admitted.headers.get(name) {
-                outgoing.headers.insert(name.clone(), value.clone());
+                outgoing.headers.insert(name, value);
             }
         }
     }
@@ -151,10 +154,10 @@ fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<HeaderName>
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Request};
+    use http::Request;
 
     use super::*;
-    use crate::{inbound::testing::Building, request::ReservedNames};
+    use crate::{base::fields::Fields, inbound::testing::Building, request::ReservedNames};
 
     fn built(yaml: &str) -> Result<TrustedHeaders, Vec<String>> {
         let config = crate::settings::testing::part(yaml);
@@ -178,13 +181,13 @@ mod tests {
         }
         let mut incoming = incoming(fields);
         trusted.admit(from.parse().ok(), &Clock::manual(0), &mut incoming)?;
-        let mut outgoing = crate::outgoing::from_incoming(&incoming, &names.finish(None));
+        let mut outgoing = crate::outgoing::from_incoming(&mut incoming, &names.finish(None), &trusted.names);
         trusted.hand_on(&incoming, &mut outgoing);
-        let told = |headers: &HeaderMap| {
+        let told = |headers: &Fields| {
             let fields = headers.iter().filter(|(name, _)| name.as_str().contains("sso"));
             fields.map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII"))).collect()
         };
-        Ok((told(&incoming.headers), told(&outgoing.headers.clone().into())))
+        Ok((told(&incoming.headers), told(&outgoing.headers)))
     }
 
     #[test]

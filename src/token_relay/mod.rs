@@ -27,7 +27,7 @@ mod form;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -38,6 +38,8 @@ use zeroize::Zeroizing;
 
 use self::form::{ClientProof, FormFault, ON_BEHALF_OF, RelayRequest};
 use crate::{
+    base::fields::{Fields, Known},
+    base::response::Response,
     credentials::{ANSWER_CAP, Grant, Proof, Refused, TokenRequest, aadsts::Asker, consent_uri, refused},
     entra::{TenantId, Tenants, token::TokenKind},
     exchange::Exchange,
@@ -385,13 +387,13 @@ fn judge_head(incoming: &IncomingRequest) -> Result<(), RelayFault> {
     if incoming.target.query.is_some() {
         return Err(RelayFault::NotAForm("the request has a query"));
     }
-    if incoming.headers.contains_key(header::AUTHORIZATION) {
+    if incoming.headers.contains_key(Known::Authorization) {
         return Err(RelayFault::NotAForm("the client's credential is in a header; it belongs in the form"));
     }
-    if incoming.headers.contains_key(header::CONTENT_ENCODING) {
+    if incoming.headers.contains_key(Known::ContentEncoding) {
         return Err(RelayFault::NotAForm("the content is encoded"));
     }
-    let mut types = incoming.headers.get_all(header::CONTENT_TYPE).iter();
+    let mut types = incoming.headers.get_all(Known::ContentType);
     let content_type = types.next().filter(|_| types.next().is_none()).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (kind, parameter) = content_type.split_once(';').unwrap_or((content_type, "charset=utf-8"));
     let charset = parameter.trim().to_ascii_lowercase();
@@ -445,12 +447,12 @@ fn passed_on(answer: Answer) -> Result<Response<Bytes>, RelayFault> {
     if !object || !answers {
         return Err(RelayFault::NoAnswer(answer.status));
     }
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    let mut headers = Fields::default();
+    headers.insert(Known::ContentType, &HeaderValue::from_static("application/json"));
+    headers.insert(Known::CacheControl, &HeaderValue::from_static("no-store"));
+    headers.insert(&header::PRAGMA, &HeaderValue::from_static("no-cache"));
     if let Some(retry_after) = answer.headers.get(header::RETRY_AFTER) {
-        headers.insert(header::RETRY_AFTER, retry_after.clone());
+        headers.insert(&header::RETRY_AFTER, retry_after);
     }
     let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;

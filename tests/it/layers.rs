@@ -15,6 +15,7 @@ const LAYERS: &[&str] = &[
     "certificate",
     "dev_tenant",
     "connection",
+    "field_lines",
     "listener",
     "upstream",
     "redis",

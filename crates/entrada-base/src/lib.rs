@@ -15,6 +15,7 @@ pub mod lock;
 pub mod memo;
 pub mod process_limits;
 pub mod refusal;
+pub mod response;
 pub mod settings;
 pub mod text;
 

@@ -2,6 +2,7 @@
 //! pooled connections to upstream servers ([`upstream`]). Nothing in here knows of identities or policies.
 
 pub mod connection;
+mod field_lines;
 pub mod listener;
 pub mod upstream;
 

@@ -13,15 +13,19 @@ fn trust(proxies: &[&str], header: ForwardedHeader) -> Trust {
     Trust { rule: Rule::Any(vec![addresses.into()]), header }
 }
 
-fn fields(name: &HeaderName, lines: &[&str]) -> HeaderMap {
-    lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line.as_bytes()).unwrap())).collect()
+fn fields(name: &str, lines: &[&str]) -> Fields {
+    Fields::of(&lines.iter().map(|line| (name, *line)).collect::<Vec<_>>())
 }
 
-fn caller(trust: &Trust, peer: &str, headers: &HeaderMap) -> Result<Caller, Reason> {
+fn add(headers: &mut Fields, more: &Fields) {
+    more.iter().for_each(|(name, value)| headers.append(name, value));
+}
+
+fn caller(trust: &Trust, peer: &str, headers: &Fields) -> Result<Caller, Reason> {
     trust.caller(peer.parse().unwrap(), headers, &Clock::manual(0)).map_err(|refusal| refusal.reason)
 }
 
-fn address(trust: &Trust, peer: &str, headers: &HeaderMap) -> Result<String, Reason> {
+fn address(trust: &Trust, peer: &str, headers: &Fields) -> Result<String, Reason> {
     caller(trust, peer, headers).map(|caller| caller.address.to_string())
 }
 
@@ -56,7 +60,7 @@ fn finds_the_right_most_hop_that_is_not_trusted() {
         ("10.1.0.1", &["fe80::1%eth0"], UNPARSABLE),
         ("10.1.0.1", &["for=192.0.2.7"], UNPARSABLE),
     ] {
-        let found = address(&trust, peer, &fields(&X_FORWARDED_FOR, lines));
+        let found = address(&trust, peer, &fields("x-forwarded-for", lines));
         assert_eq!(found.as_deref(), expected.as_ref().map(|text| *text), "{peer} {lines:?}");
     }
 }
@@ -85,16 +89,16 @@ fn reads_forwarded_as_the_rfc_says() {
         ("10.1.0.1", &["192.0.2.7"], UNPARSABLE),
         ("10.1.0.1", &[""], UNPARSABLE),
     ] {
-        let found = address(&trust, peer, &fields(&header::FORWARDED, lines));
+        let found = address(&trust, peer, &fields("forwarded", lines));
         assert_eq!(found.as_deref(), expected.as_ref().map(|text| *text), "{peer} {lines:?}");
     }
 }
 
 #[test]
 fn only_the_configured_header_is_read() {
-    let mut headers = fields(&X_FORWARDED_FOR, &["192.0.2.1"]);
-    headers.extend(fields(&header::FORWARDED, &["for=192.0.2.2"]));
-    headers.extend(fields(&HeaderName::from_static("x-real-ip"), &["192.0.2.3"]));
+    let mut headers = fields("x-forwarded-for", &["192.0.2.1"]);
+    add(&mut headers, &fields("forwarded", &["for=192.0.2.2"]));
+    add(&mut headers, &fields("x-real-ip", &["192.0.2.3"]));
 
     for (header, expected, source) in [
         (ForwardedHeader::XForwardedFor, "192.0.2.1", AddressSource::XForwardedFor),
@@ -118,8 +122,8 @@ fn scheme_and_host_are_believed_from_trusted_peers_alone() {
         (PROXIES[0], "ftp", "a b", (Some(Scheme::Http), None)),
         (PROXIES[0], "", "user@a.example", (None, None)),
     ] {
-        let mut headers = fields(&X_FORWARDED_PROTO, &[proto]);
-        headers.extend(fields(&X_FORWARDED_HOST, &[host]));
+        let mut headers = fields("x-forwarded-proto", &[proto]);
+        add(&mut headers, &fields("x-forwarded-host", &[host]));
         let caller = caller(&trust, peer, &headers).unwrap();
         let host_said = caller.host.as_ref().map(|host| host.to_str().unwrap());
         assert_eq!((caller.scheme, host_said), expected, "{peer} {proto} {host}");
@@ -131,8 +135,8 @@ fn scheme_and_host_are_believed_from_trusted_peers_alone() {
 fn forwarded_gives_scheme_and_host_of_the_callers_own_hop() {
     let trust = trust(&PROXIES, ForwardedHeader::Forwarded);
     let line = "for=192.0.2.1;proto=http;host=evil.example, for=192.0.2.7;proto=https;host=a.example, for=10.1.0.1;proto=http;host=inner";
-    let mut headers = fields(&header::FORWARDED, &[line]);
-    headers.extend(fields(&X_FORWARDED_PROTO, &["http"]));
+    let mut headers = fields("forwarded", &[line]);
+    add(&mut headers, &fields("x-forwarded-proto", &["http"]));
 
     let caller = caller(&trust, PROXIES[1], &headers).unwrap();
 
@@ -232,8 +236,8 @@ fn shared_proxies_are_believed_only_with_their_header() {
         ("10.1.0.1", &["other"], "203.0.113.7, 192.0.2.65", "192.0.2.65"),
         ("10.1.0.1", &["ours"], "192.0.2.65, 203.0.113.7", "203.0.113.7"),
     ] {
-        let mut headers = fields(&X_FORWARDED_FOR, &[chain]);
-        headers.extend(fields(&HeaderName::from_static("x-azure-fdid"), id));
+        let mut headers = fields("x-forwarded-for", &[chain]);
+        add(&mut headers, &fields("x-azure-fdid", id));
         assert_eq!(address(&trust, peer, &headers).as_deref(), Ok(expected), "{peer} {id:?} {chain}");
     }
 }
@@ -259,7 +263,7 @@ fn a_trust_path_believes_each_step_once_and_in_order() {
         ("nearest", &nearest_optional, "10.2.0.1", "203.0.113.7", "203.0.113.7"),
         ("nearest", &nearest_optional, "10.2.0.1", "203.0.113.7, 10.1.0.1", "10.1.0.1"),
     ] {
-        let found = address(trust, peer, &fields(&X_FORWARDED_FOR, &[chain]));
+        let found = address(trust, peer, &fields("x-forwarded-for", &[chain]));
         assert_eq!(found.as_deref(), Ok(expected), "{name} {peer} {chain}");
     }
 }
@@ -321,8 +325,8 @@ fn the_source_of_an_introduced_connection_is_the_peer_to_begin_with() {
         ("shared", &shared, "192.0.2.65", Some("203.0.113.7"), "198.51.100.1", ("192.0.2.65", peer)),
         ("shared", &shared, "10.2.0.1", Some("192.0.2.65"), "198.51.100.1", ("198.51.100.1", forwarded)),
     ] {
-        let mut headers = fields(&X_FORWARDED_FOR, &[chain]);
-        headers.extend(fields(&HeaderName::from_static("x-azure-fdid"), &["ours"]));
+        let mut headers = fields("x-forwarded-for", &[chain]);
+        add(&mut headers, &fields("x-azure-fdid", &["ours"]));
         let by = std::net::SocketAddr::new(by.parse().unwrap(), 4711);
         let introduction = Introduction { by, names_source: source.is_some(), tls: false };
         let peer = source.map_or(by.ip(), |source| source.parse().unwrap());
@@ -336,7 +340,7 @@ fn the_source_of_an_introduced_connection_is_the_peer_to_begin_with() {
 
 #[test]
 fn nobody_is_trusted_by_default() {
-    let headers = fields(&X_FORWARDED_FOR, &["198.51.100.1"]);
+    let headers = fields("x-forwarded-for", &["198.51.100.1"]);
 
     for peer in ["127.0.0.1", "10.0.0.1", "192.0.2.7", "::1", "169.254.1.1"] {
         let caller = caller(&Trust::default(), peer, &headers).unwrap();
@@ -390,7 +394,7 @@ fn no_forged_prefix_chooses_the_address_behind_any_chain() {
             let entries: Vec<_> = entries.into_iter().map(str::to_owned).collect();
             for lines in spreads(&entries) {
                 let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-                let found = address(&trust, peer, &fields(&X_FORWARDED_FOR, &lines));
+                let found = address(&trust, peer, &fields("x-forwarded-for", &lines));
                 assert_eq!(found.as_deref(), Ok(CLIENT), "{lines:?} from {peer}");
                 cases += 1;
             }
@@ -425,7 +429,7 @@ fn no_forged_prefix_chooses_the_address_in_forwarded_either() {
             for lines in spreads(&entries) {
                 let lines: Vec<_> = lines.iter().map(String::as_str).collect();
                 // What does not hold together is refused; what does names the client.
-                match address(&trust, peer, &fields(&header::FORWARDED, &lines)) {
+                match address(&trust, peer, &fields("forwarded", &lines)) {
                     Ok(found) => {
                         assert_eq!(found, CLIENT, "{lines:?} from {peer}");
                         found_cases += 1;
@@ -460,7 +464,7 @@ fn fits(rule: &Rule, proxies: &[&str]) -> bool {
     fn path(steps: &[Step], proxies: &[&str]) -> bool {
         let Some((step, before)) = steps.split_last() else { return proxies.is_empty() };
         let passed = proxies.split_last().is_some_and(|(nearest, further)| {
-            step.group.holds(nearest.parse().unwrap(), &HeaderMap::new(), &Clock::manual(0)) && path(before, further)
+            step.group.holds(nearest.parse().unwrap(), &Fields::default(), &Clock::manual(0)) && path(before, further)
         });
         passed || (step.optional && path(before, proxies))
     }
@@ -489,7 +493,7 @@ impl Journey<'_> {
     /// Returns the caller that these lines of `X-Forwarded-For` lead to.
     fn found(&self, trust: &Trust, lines: &[String]) -> Result<String, Reason> {
         let (clock, (_, peer)) = (Clock::manual(0), self.chain(&[]));
-        let headers = fields(&X_FORWARDED_FOR, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let headers = fields("x-forwarded-for", &lines.iter().map(String::as_str).collect::<Vec<_>>());
         let caller = match self.proxies.last().filter(|_| self.introduced) {
             None => trust.caller(peer, &headers, &clock),
             Some(by) => {
@@ -585,13 +589,13 @@ proptest! {
                 (true, false) => format!("for={hop};host=\"{}\"", quoted_host.replace('\\', "\\\\").replace('"', "\\\"")),
             }).collect();
             let appended = appended.join(", ").into_bytes();
-            let name = if is_forwarded { header::FORWARDED } else { X_FORWARDED_FOR };
-            let mut headers = HeaderMap::new();
+            let name = if is_forwarded { Known::Forwarded } else { Known::XForwardedFor };
+            let mut headers = Fields::default();
             if own_line {
-                headers.append(&name, HeaderValue::from_bytes(&forged).unwrap());
-                headers.append(&name, HeaderValue::from_bytes(&appended).unwrap());
+                headers.append(name, &HeaderValue::from_bytes(&forged).unwrap());
+                headers.append(name, &HeaderValue::from_bytes(&appended).unwrap());
             } else {
-                headers.append(&name, HeaderValue::from_bytes(&[forged.as_slice(), b", ", &appended].concat()).unwrap());
+                headers.append(name, &HeaderValue::from_bytes(&[forged.as_slice(), b", ", &appended].concat()).unwrap());
             }
 
             let found = address(&trust(&PROXIES, header), peer, &headers);
@@ -624,9 +628,9 @@ proptest! {
     #[test]
     fn an_untrusted_peer_is_the_caller_whatever_it_says(forged in field_bytes(), header in any::<bool>()) {
         let header = if header { ForwardedHeader::Forwarded } else { ForwardedHeader::XForwardedFor };
-        let mut headers = HeaderMap::new();
-        for name in [X_FORWARDED_FOR, header::FORWARDED, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
-            headers.append(name, HeaderValue::from_bytes(&forged).unwrap());
+        let mut headers = Fields::default();
+        for name in [Known::XForwardedFor, Known::Forwarded, Known::XForwardedProto, Known::XForwardedHost] {
+            headers.append(name, &HeaderValue::from_bytes(&forged).unwrap());
         }
 
         let caller = caller(&trust(&PROXIES, header), CLIENT, &headers);

@@ -186,7 +186,7 @@ fn decide(exchange: &mut Exchange, incoming: &mut IncomingRequest, snapshot: &Sn
     let decided = {
         let mut forwarded = pin!(forward(exchange, incoming, snapshot, &mut received));
         match forwarded.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => Some(result.map(drop::<http::Response<ResponseBody>>)),
+            Poll::Ready(result) => Some(result.map(drop::<crate::base::response::Response<ResponseBody>>)),
             Poll::Pending => None,
         }
     };

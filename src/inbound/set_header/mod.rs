@@ -14,7 +14,7 @@
 
 mod secret;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -24,7 +24,7 @@ use super::build_context::BuildContext;
 use crate::inbound::settings::{DependsOn, PolicySettings};
 use crate::outgoing::field::{Unavailable, joined, literal, name};
 use crate::{
-    base::{clock::Clock, fields::FieldList},
+    base::{clock::Clock, fields::Fields},
     exchange::Exchange,
     expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
     refusal::Stop,
@@ -180,12 +180,7 @@ impl SetHeader {
         Some(Self { name, action: config.exists_action, values, when_absent: config.when_absent })
     }
 
-    pub(crate) fn apply(
-        &self,
-        exchange: &Exchange,
-        incoming: &IncomingRequest,
-        headers: &mut impl FieldList,
-    ) -> Result<(), Unavailable> {
+    pub(crate) fn apply(&self, exchange: &Exchange, incoming: &IncomingRequest, headers: &mut Fields) -> Result<(), Unavailable> {
         self.set(&exchange.facts(incoming), &exchange.clock, headers)
     }
 
@@ -201,28 +196,28 @@ impl SetHeader {
     }
 
     /// Does the same as [`apply`](Self::apply) on a response, which `facts` know.
-    pub(crate) fn apply_to_answer(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut HeaderMap) -> Result<(), Unavailable> {
+    pub(crate) fn apply_to_answer(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut Fields) -> Result<(), Unavailable> {
         self.set(facts, clock, headers)
     }
 
-    fn set(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut impl FieldList) -> Result<(), Unavailable> {
+    fn set(&self, facts: &Facts<'_>, clock: &Clock, headers: &mut Fields) -> Result<(), Unavailable> {
         match self.action {
             ExistsAction::Delete => {
                 remove_folded(headers, &self.name);
                 return Ok(());
             }
-            ExistsAction::Skip if headers.has(&self.name) => return Ok(()),
-            ExistsAction::Override => headers.remove_all(|name| *name == self.name),
+            ExistsAction::Skip if headers.contains_key(&self.name) => return Ok(()),
+            ExistsAction::Override => headers.remove(&self.name),
             ExistsAction::Skip | ExistsAction::Append => {}
         }
         match &self.values {
-            Values::Ready(lines) => lines.iter().for_each(|line| headers.add(self.name.clone(), line.clone())),
+            Values::Ready(lines) => lines.iter().for_each(|line| headers.append(&self.name, line)),
             Values::Made { parts, apart } => {
                 let mut line: Option<HeaderValue> = None;
                 for part in parts {
                     let Some(value) = self.value(part, facts, clock, *apart || parts.len() == 1)? else { continue };
                     if *apart {
-                        headers.add(self.name.clone(), value);
+                        headers.append(&self.name, &value);
                     } else {
                         line = Some(match line {
                             None => value,
@@ -231,7 +226,7 @@ impl SetHeader {
                     }
                 }
                 if let Some(line) = line {
-                    headers.add(self.name.clone(), line);
+                    headers.append(&self.name, &line);
                 }
             }
         }

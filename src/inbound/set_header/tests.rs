@@ -54,17 +54,8 @@ fn values_hold_secrets_and_never_show_them() {
     assert!(lines[0].is_sensitive());
 }
 
-fn header(lines: &[(&str, &str)]) -> HeaderMap {
-    lines
-        .iter()
-        .map(|(name, value)| {
-            (HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_str(value).expect("a value"))
-        })
-        .collect()
-}
-
-fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
-    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+fn lines(headers: &Fields, name: &str) -> Vec<String> {
+    headers.get_all(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
 }
 
 #[test]
@@ -89,7 +80,7 @@ fn does_what_the_action_says() {
         ("set-cookie", Append, &["a=1", "@('b=' + token.claims.oid)"], &[("set-cookie", "c=3")], &["c=3", "a=1", "b=0f0f"]),
     ] {
         let policy = built(&config(name, action, values)).expect(name);
-        let mut headers = header(before);
+        let mut headers = Fields::of(before);
 
         policy.set(&world.facts(), &Clock::manual(0), &mut headers).expect("values can be had");
 
@@ -99,12 +90,12 @@ fn does_what_the_action_says() {
 
 #[test]
 fn delete_removes_what_a_backend_would_take_for_the_field() {
-    let mut headers = header(&[("x-debug", "1"), ("x_debug", "1"), ("x-debug-level", "2")]);
+    let mut headers = Fields::of(&[("x-debug", "1"), ("x_debug", "1"), ("x-debug-level", "2")]);
 
     let policy = built(&config("X-Debug", ExistsAction::Delete, &[])).expect("valid");
     policy.set(&World::new().facts(), &Clock::manual(0), &mut headers).expect("nothing to be had");
 
-    assert_eq!(headers, header(&[("x-debug-level", "2")]));
+    assert_eq!(headers, Fields::of(&[("x-debug-level", "2")]));
 }
 
 #[test]
@@ -127,7 +118,7 @@ fn a_value_that_cannot_be_had_refuses_unless_it_is_skipped() {
     ] {
         let refusing = config("x-a", ExistsAction::Override, &[value]);
         let skipping = SetHeaderConfig { when_absent: WhenAbsent::Skip, ..refusing.clone() };
-        let mut headers = header(&[("x-a", "the caller's")]);
+        let mut headers = Fields::of(&[("x-a", "the caller's")]);
 
         let refusal = built(&refusing).expect(value).set(&world.facts(), &Clock::manual(0), &mut headers).expect_err(value);
         let answer = built(&skipping).expect(value).set(&world.facts(), &Clock::manual(0), &mut headers);
@@ -142,7 +133,7 @@ fn a_value_that_cannot_be_had_refuses_unless_it_is_skipped() {
 fn a_comma_in_one_of_several_values_refuses() {
     let policy = built(&config("x-a", ExistsAction::Override, &["fixed", "@('a,b')"])).expect("valid");
 
-    assert!(policy.set(&World::new().facts(), &Clock::manual(0), &mut HeaderMap::new()).is_err());
+    assert!(policy.set(&World::new().facts(), &Clock::manual(0), &mut Fields::default()).is_err());
 }
 
 #[test]

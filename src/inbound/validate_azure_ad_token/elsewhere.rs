@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, header};
-
 use super::place::Places;
-use crate::request::{IncomingRequest, TokenPlace, token_place::TOKEN_SCHEMES};
+use crate::{
+    base::fields::{Known, Value},
+    request::{IncomingRequest, TokenPlace, token_place::TOKEN_SCHEMES},
+};
 
 /// The fields in which front ends and clients are known to send tokens.
 const KNOWN: [&str; 19] = [
@@ -33,9 +34,9 @@ const KNOWN: [&str; 19] = [
 /// Returns the hint for a request without a token in `places`.
 pub(super) fn hint(places: &Places, incoming: &IncomingRequest) -> Option<Cow<'static, str>> {
     let is_read = |name: &str| places.iter().any(|place| matches!(place, TokenPlace::Header(header) if header == name));
-    let held = |name: &&&str| incoming.headers.get_all(**name).iter().any(holds_token);
+    let held = |name: &&&str| incoming.headers.get_all(**name).any(holds_token);
     if is_read("authorization")
-        && let Some(value) = incoming.headers.get(header::AUTHORIZATION)
+        && let Some(value) = incoming.headers.get(Known::Authorization)
     {
         return Some(match looks_like_token(value.as_bytes()) {
             true => "Authorization holds a token without a scheme: the client should send `Authorization: Bearer TOKEN`".into(),
@@ -65,7 +66,7 @@ pub(super) fn hint(places: &Places, incoming: &IncomingRequest) -> Option<Cow<'s
 }
 
 /// Returns whether a field holds a token, with or without a scheme.
-fn holds_token(value: &HeaderValue) -> bool {
+fn holds_token(value: Value<'_>) -> bool {
     let bytes = value.as_bytes();
     let bare = bytes.iter().position(|byte| *byte == b' ').map_or(bytes, |at| {
         let scheme = &bytes[..at];

@@ -160,7 +160,7 @@ impl ValidateClientCertificate {
         if !exchange.connection.maker().is_some_and(|maker| from.holds(maker, &incoming.headers, &exchange.clock)) {
             return Err(CertificateFault::Missing);
         }
-        let mut values = incoming.headers.get_all(name).iter();
+        let mut values = incoming.headers.get_all(name);
         let value = values.next().ok_or(CertificateFault::Missing)?;
         if values.next().is_some() {
             return Err(certificate_header::HeaderFault::Repeated.into());

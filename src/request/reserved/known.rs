@@ -175,13 +175,13 @@ impl Prefixes {
     }
 
     /// Returns the reason why a name is not forwarded, if it begins with one of these; the longest prefix counts.
-    pub(super) fn find(&self, name: &str) -> Option<Stops> {
-        let first = usize::from(fold_byte(*name.as_bytes().first()?));
+    pub(super) fn find(&self, name: &[u8]) -> Option<Stops> {
+        let first = usize::from(fold_byte(*name.first()?));
         let [from, to] = [first, first + 1].map(|at| usize::from(self.by_first[at]));
         if from == to {
             return None;
         }
-        let before = |beginning: &Prefix| beginning.folded.bytes().le(name.bytes().map(fold_byte));
+        let before = |beginning: &Prefix| beginning.folded.bytes().le(name.iter().map(|byte| fold_byte(*byte)));
         let mut at = (from + self.sorted[from..to].partition_point(before)).checked_sub(1).filter(|at| *at >= from)?;
         // What begins the name stands before it in the order, and between the two are only such as begin likewise.
         loop {

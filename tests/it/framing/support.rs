@@ -17,6 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use entrada::unstable::{
+    base::response::Response as Answer,
     connection::{ConnectionEvent, EventKind},
     listener::{
         Arrival, Connection, Drainer, Limits, Listener, ListenerSettings, RequestBody, ServerTls, Service, Upgrade, bind, serve,
@@ -155,23 +156,23 @@ impl Backend {
 impl Service for Backend {
     type Body = AnyBody;
 
-    fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<AnyBody>> + Send {
+    fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Answer<AnyBody>> + Send {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         let call = Call(self.0.clone());
         self.0.connections.lock().unwrap().push(connection.clone());
         let arrived = match &arrival {
-            Arrival::Request(request) => format!("{} {}", request.method(), request.uri()),
+            Arrival::Request(request) => format!("{} {}", request.method, request.uri),
             Arrival::Broken(broken) => broken.reason.code().to_owned(),
         };
         self.0.arrivals.lock().unwrap().push(arrived);
         async move {
             let _call = call;
             match arrival {
-                Arrival::Request(request) => Self::answer(*request).await,
+                Arrival::Request(request) => Self::answer(Request::from(*request)).await.into(),
                 Arrival::Broken(broken) => {
                     let mut answer = text(broken.reason.code());
                     *answer.status_mut() = broken.reason.status();
-                    answer
+                    answer.into()
                 }
             }
         }

@@ -1,9 +1,9 @@
 //! The two ways in which a request ends before it is forwarded.
 
 use bytes::Bytes;
-use http::Response;
 
 use super::Refusal;
+use crate::response::Response;
 
 /// The end of a request that is not forwarded.
 #[derive(Debug)]

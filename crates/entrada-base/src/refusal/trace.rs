@@ -3,10 +3,11 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method};
 
 use crate::{
     refusal::{Reason, Stop},
+    response::Response,
     settings::Place,
 };
 

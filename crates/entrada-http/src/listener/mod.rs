@@ -6,7 +6,7 @@
 //! service's responses are sent; failures before there is a request are [`ConnectionEvent`](crate::connection::ConnectionEvent)s. A [`Drain`] ends it all in order.
 //!
 //! # Reasons for our own HTTP/1 codec
-//! HTTP/2 stands on the `h2` crate. HTTP/1 is ours, on `httparse`, for these reasons:
+//! HTTP/2 stands on the `h2` crate. HTTP/1 is ours, for these reasons:
 //!
 //! - **Strictness without a second parser.** hyper accepts faults that a service then cannot see: bare LF, `Content-Length`
 //!   beside
@@ -39,6 +39,7 @@ mod inherited;
 mod interim_fields;
 mod introduction;
 mod opening;
+mod request;
 mod serve;
 mod served;
 mod service;
@@ -54,6 +55,7 @@ pub use self::{
     body_error::BodyError,
     broken::Broken,
     connection::{Connection, TlsFacts},
+    request::ReceivedRequest,
     service::{Arrival, Sent, Service},
 };
 pub use admission::ConnectionCounts;

@@ -9,10 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
 
-use super::{body::RequestBody, broken::Broken, connection::Connection};
-use crate::connection::ConnectionEvent;
+use super::{body::RequestBody, broken::Broken, connection::Connection, request::ReceivedRequest};
+use crate::{base::response::Response, connection::ConnectionEvent};
 
 /// An arrival on a connection.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub enum Arrival {
     ///
     /// If the client asks for another protocol, the extensions hold an [`Upgrade`](super::Upgrade); if it asks for a WebSocket over HTTP/2,
     /// a [`StreamUpgrade`](super::StreamUpgrade), and the request is a GET.
-    Request(Box<Request<RequestBody>>),
+    Request(Box<ReceivedRequest<RequestBody>>),
     /// A head that is not a request. The service's response is sent, and the connection closed.
     Broken(Broken),
 }

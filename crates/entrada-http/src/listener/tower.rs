@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 
 use super::{Arrival, Connection, RequestBody, Service};
 use crate::{
-    base::error_chain::chain,
+    base::{error_chain::chain, response},
     connection::ConnectionEvent,
     refusal::{Reason, Refusal},
 };
@@ -39,24 +39,28 @@ where
 {
     type Body = Either<B, Full<Bytes>>;
 
-    fn call(&self, arrival: Arrival, connection: &Arc<Connection>) -> impl Future<Output = Response<Self::Body>> + Send {
+    fn call(
+        &self,
+        arrival: Arrival,
+        connection: &Arc<Connection>,
+    ) -> impl Future<Output = response::Response<Self::Body>> + Send {
         let arrival = match arrival {
             Arrival::Request(mut request) => {
-                request.extensions_mut().insert(connection.clone());
-                Ok((self.0.clone(), *request))
+                request.extensions.insert(connection.clone());
+                Ok((self.0.clone(), Request::from(*request)))
             }
             Arrival::Broken(broken) => Err(Refusal::from(broken)),
         };
         async move {
             let (service, request) = match arrival {
                 Ok(whole) => whole,
-                Err(refusal) => return bare(refusal.status(), refusal.reason).map(Either::Right),
+                Err(refusal) => return bare(refusal.status(), refusal.reason).map(Either::Right).into(),
             };
             match service.oneshot(request).await {
-                Ok(response) => response.map(Either::Left),
+                Ok(response) => response.map(Either::Left).into(),
                 Err(error) => {
                     tracing::error!(error = chain(&*error.into()), "a service failed instead of answering");
-                    bare(StatusCode::INTERNAL_SERVER_ERROR, Reason::InternalError).map(Either::Right)
+                    bare(StatusCode::INTERNAL_SERVER_ERROR, Reason::InternalError).map(Either::Right).into()
                 }
             }
         }

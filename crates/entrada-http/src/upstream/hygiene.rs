@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::base::header_names::X_REQUEST_ID;
+use crate::base::{
+    fields::{Fields, Known, Value},
+    header_names::X_REQUEST_ID,
+};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -55,11 +58,27 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == PROXY_AUTHENTICATION_INFO
 }
 
+/// Returns the same of a field of a request.
+pub(super) const fn ends_here(name: Known) -> bool {
+    matches!(
+        name,
+        Known::Connection
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::Te
+            | Known::ProxyAuthenticate
+            | Known::ProxyAuthorization
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::ProxyAuthenticationInfo
+    )
+}
+
 /// Removes fields from the head of an HTTP/2 response that are not for the caller. Connection fields cannot be in it: it would be
 /// malformed (RFC 9113, section 8.2.2).
-pub(super) fn clean_http2(headers: &mut HeaderMap) {
-    headers.remove(header::PROXY_AUTHENTICATE);
-    headers.remove(PROXY_AUTHENTICATION_INFO);
+pub(super) fn clean_http2(headers: &mut Fields) {
+    headers.remove(Known::ProxyAuthenticate);
+    headers.remove(Known::ProxyAuthenticationInfo);
 }
 
 /// Returns whether a status belongs to a class of RFC 9110, section 15.
@@ -87,21 +106,20 @@ fn is_connection_bound(challenge: &[u8]) -> bool {
 }
 
 /// Removes the challenges of schemes that authenticate a connection.
-pub(super) fn remove_connection_bound_challenges(headers: &mut HeaderMap) {
-    let bound = |value: &HeaderValue| challenges(value.as_bytes()).iter().any(|challenge| is_connection_bound(challenge));
-    if !headers.get_all(header::WWW_AUTHENTICATE).iter().any(bound) {
+pub(super) fn remove_connection_bound_challenges(headers: &mut Fields) {
+    let bound = |value: Value<'_>| challenges(value.as_bytes()).iter().any(|challenge| is_connection_bound(challenge));
+    if !headers.get_all(Known::WwwAuthenticate).any(bound) {
         return;
     }
     let kept: Vec<HeaderValue> = headers
-        .get_all(header::WWW_AUTHENTICATE)
-        .iter()
+        .get_all(Known::WwwAuthenticate)
         .flat_map(|value| challenges(value.as_bytes()))
         .filter(|challenge| !is_connection_bound(challenge))
         .filter_map(|challenge| HeaderValue::from_bytes(challenge).ok())
         .collect();
-    headers.remove(header::WWW_AUTHENTICATE);
+    headers.remove(Known::WwwAuthenticate);
     for challenge in kept {
-        headers.append(header::WWW_AUTHENTICATE, challenge);
+        headers.append(Known::WwwAuthenticate, &challenge);
     }
 }
 
@@ -174,12 +192,9 @@ mod tests {
                 &["www-authenticate: Bearer realm=\"a\", error = \"b\", Digest qop=\"auth, auth-int\""],
             ),
         ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append("www-authenticate", HeaderValue::from_static(line));
-            }
+            let mut headers = Fields::of(&lines.iter().map(|line| ("www-authenticate", *line)).collect::<Vec<_>>());
             remove_connection_bound_challenges(&mut headers);
-            assert_eq!(fields(&headers), expected, "{lines:?}");
+            assert_eq!(headers.lines(), expected, "{lines:?}");
         }
     }
 

@@ -17,7 +17,10 @@ use super::{
     send_body::SendBody,
     server::Server,
 };
-use crate::base::{buffers, fields::Fields};
+use crate::base::{
+    buffers,
+    fields::{Fields, Known},
+};
 use crate::upstream::UpstreamRequest;
 
 /// The request to be sent.
@@ -76,14 +79,11 @@ impl Outgoing {
 
         // RFC 9113, section 8.3.1: the authority is said once. Section 8.2.2: there is no field of a connection but `te: trailers`.
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 1);
-        for (name, value) in &self.headers {
-            let stays = *name == header::HOST
-                || *name == header::CONTENT_LENGTH
-                || (hygiene::is_hop_by_hop(name) && (*name != header::TE || value != "trailers"));
-            if !stays {
-                headers.append(name.clone(), value.clone());
-            }
-        }
+        self.headers.append_to(&mut headers, |name, value| {
+            let known = name.known();
+            !matches!(known, Known::Host | Known::ContentLength)
+                && (!hygiene::ends_here(known) || known == Known::Te && value == "trailers")
+        });
         if let Framing::Length(length) = self.framing() {
             headers.insert(header::CONTENT_LENGTH, length.into());
         }

@@ -9,7 +9,11 @@ use super::{
     hygiene,
     send::{Host, Upstream},
 };
-use crate::{base::fields::Fields, connection::Authority, refusal::trace::SentRequest};
+use crate::{
+    base::fields::{Fields, Known},
+    connection::Authority,
+    refusal::trace::SentRequest,
+};
 
 impl Upstream {
     /// Describes what the first server would receive over HTTP/1.1. `host` is the one that the caller asked for, `length` that of the
@@ -60,15 +64,13 @@ impl Upstream {
 fn fields(forwarded: &Fields, host: HeaderValue, upgrade: Option<&HeaderValue>, framing: Framing) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(forwarded.len() + 4);
     fields.insert(header::HOST, host);
-    for (name, value) in forwarded {
-        if *name != header::HOST && *name != header::CONTENT_LENGTH && !hygiene::is_hop_by_hop(name) {
-            fields.append(name.clone(), value.clone());
-        }
-    }
+    forwarded.append_to(&mut fields, |name, _| {
+        !matches!(name.known(), Known::Host | Known::ContentLength) && !hygiene::ends_here(name.known())
+    });
     if let Some(protocol) = upgrade {
         fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         fields.insert(header::UPGRADE, protocol.clone());
-    } else if forwarded.get(header::TE).is_some_and(|value| value == "trailers") {
+    } else if forwarded.get(Known::Te).is_some_and(|value| value == "trailers") {
         fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }

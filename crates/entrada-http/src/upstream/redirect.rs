@@ -5,15 +5,18 @@
 //! that somebody sent is ever repeated. Redirects to other hosts, such as a sign-in page, stay as they are.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, header,
+    HeaderValue,
     uri::{Authority, Scheme},
 };
 
 use super::send::{Host, Upstream};
-use crate::connection;
+use crate::{
+    base::fields::{Fields, Known},
+    connection,
+};
 
 /// Fields with a reference to another resource.
-const REFERENCES: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
+const REFERENCES: [Known; 2] = [Known::Location, Known::ContentLocation];
 
 /// The way by which the caller reached the upstream.
 #[derive(Clone, Debug)]
@@ -44,24 +47,14 @@ impl Upstream {
     }
 
     /// Rewrites the header of a response of this server.
-    pub fn rewrite_redirects(&self, server: &str, headers: &mut HeaderMap, reached: &Reached<'_>) {
+    pub fn rewrite_redirects(&self, server: &str, headers: &mut Fields, reached: &Reached<'_>) {
         let base = self.servers.iter().find(|known| *known.name == *server).map_or("", |server| &*server.base);
         for name in &REFERENCES {
-            let Some(value) = headers.get_mut(name) else { continue };
-            let rewritten = value.to_str().ok().and_then(|text| self.reference(text, base, reached));
             // It is made of parts of a value, and of a path.
-            if let Some(rewritten) = rewritten.and_then(|text| HeaderValue::try_from(text).ok()) {
-                *value = rewritten;
-            }
+            let made = |text: String| HeaderValue::try_from(text).ok();
+            headers.replace(*name, |value| self.reference(value.to_str().ok()?, base, reached).and_then(made));
         }
-        if let header::Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE) {
-            for cookie in cookies.iter_mut() {
-                let rewritten = cookie.to_str().ok().and_then(|text| self.cookie(text, reached));
-                if let Some(rewritten) = rewritten.and_then(|text| HeaderValue::try_from(text).ok()) {
-                    *cookie = rewritten;
-                }
-            }
-        }
+        headers.replace(Known::SetCookie, |cookie| HeaderValue::try_from(self.cookie(cookie.to_str().ok()?, reached)?).ok());
     }
 
     /// Returns the reference as the caller has to see it; `None` if it stays as it is.
@@ -242,11 +235,11 @@ mod tests {
             (&preserved, "http://API.contoso.example:80/x", Some("/x")),
         ] {
             let server = upstream.servers[0].name.clone();
-            let mut headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_str(location).unwrap())]);
+            let mut headers = Fields::of(&[("location", location)]);
 
             upstream.rewrite_redirects(&server, &mut headers, &reached);
 
-            assert_eq!(headers[header::LOCATION], expected.unwrap_or(location), "{location}");
+            assert_eq!(headers.get(Known::Location).unwrap(), expected.unwrap_or(location), "{location}");
         }
     }
 
@@ -261,12 +254,12 @@ mod tests {
             ("/x", "/x", "/x", "http://10.0.0.5:8080//login", "/.//login"),
             ("/orders/1", "/get", "", "http://10.0.0.5:8080/get", "/orders/1"),
         ] {
-            let mut headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(location))]);
+            let mut headers = Fields::of(&[("location", location)]);
 
             let server = upstream.servers[0].name.clone();
             upstream.rewrite_redirects(&server, &mut headers, &Reached::new(&api, outer, inner, rest));
 
-            assert_eq!(headers[header::LOCATION], expected, "{outer} {inner} {location}");
+            assert_eq!(headers.get(Known::Location).unwrap(), expected, "{outer} {inner} {location}");
         }
     }
 
@@ -284,14 +277,12 @@ mod tests {
             ("domain=orders.internal.contoso.example; Secure", "domain=orders.internal.contoso.example; Secure"),
             ("a=b; Domain=", "a=b; Domain="),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.append(header::SET_COOKIE, HeaderValue::from_static("first=1"));
-            headers.append(header::SET_COOKIE, HeaderValue::from_static(cookie));
+            let mut headers = Fields::of(&[("set-cookie", "first=1"), ("set-cookie", cookie)]);
 
             let server = upstream.servers[0].name.clone();
             upstream.rewrite_redirects(&server, &mut headers, &Reached::new(&api, "/", "/", ""));
 
-            let cookies: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
+            let cookies: Vec<_> = headers.get_all(Known::SetCookie).collect();
             assert_eq!(cookies, ["first=1", expected]);
         }
     }

@@ -2,13 +2,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::Response;
-
 use super::{
     config::{RetriesConfig, RetryCondition},
     error::UpstreamError,
     outgoing::Outgoing,
 };
+use crate::base::response::Response;
 
 /// The cost of a retry, in hundredths.
 const RETRY: u32 = 100;

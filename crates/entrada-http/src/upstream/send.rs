@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header, uri};
+use http::{HeaderValue, StatusCode, uri};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::upstream::UpstreamRequest;
 use crate::{
-    base::{deadline::Deadline, error_chain::chain},
+    base::{deadline::Deadline, error_chain::chain, fields::Known, response::Response},
     connection::Authority,
     refusal::{Reason, Refusal},
 };
@@ -399,8 +399,8 @@ impl Upstream {
             let upgrade = upgrade.ok_or(Failure::answer(&name, "changes to another protocol than was asked for"))?;
             let mut response = Response::new(ResponseBody::switched(*connection, in_flight, name));
             *response.headers_mut() = headers;
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            response.headers_mut().insert(header::UPGRADE, upgrade);
+            response.headers_mut().insert(Known::Connection, &HeaderValue::from_static("upgrade"));
+            response.headers_mut().insert(Known::Upgrade, &upgrade);
             response
         } else {
             let mut body = ResponseBody::http1(connection, in_flight, name, self.config.timeouts.idle.0);
@@ -436,7 +436,7 @@ impl Upstream {
         {
             Ok(response) => {
                 let name = in_flight.pool().server.clone();
-                let mut response = response.map(|answer| ResponseBody::http2(answer, in_flight, name));
+                let mut response = Response::from(response).map(|answer| ResponseBody::http2(answer, in_flight, name));
                 response.body_mut().gather().await.map_err(|error| fault_of(server, progress.as_deref(), error))?;
                 hygiene::clean_http2(response.headers_mut());
                 clean(&mut response);

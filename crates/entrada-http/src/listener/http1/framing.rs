@@ -7,6 +7,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
+use crate::field_lines::{self, LineEnds, LineFault};
+
 /// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -221,12 +223,10 @@ fn skip_trailers(buffer: &mut BytesMut) -> Result<bool, &'static str> {
             return Err("a trailer line ends in a bare LF");
         }
         if length == 1 {
-            let trailers = buffer.split_to(end + 1);
-            let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
-            return match httparse::parse_headers(&trailers, &mut fields) {
-                Ok(httparse::Status::Complete((end, _))) if end == trailers.len() => Ok(true),
-                _ => Err("a trailer field is malformed"),
-            };
+            let mut trailers = buffer.split_to(end + 1);
+            let read =
+                field_lines::read::<LineFault>(&mut trailers, 0, (LineEnds::Crlf, MAX_TRAILER_FIELDS), |_, _, _, _| Ok(()));
+            return read.map(|()| true).map_err(|_| "a trailer field is malformed");
         }
         if matches!(buffer[line], b' ' | b'\t') {
             return Err("a trailer line begins with white space");

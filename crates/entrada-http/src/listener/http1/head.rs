@@ -1,19 +1,27 @@
 //! The head of a request, parsed strictly: an ambiguous head is refused.
 //!
 //! Line ends are checked first, byte by byte as they arrive: a head consists of lines that end in CRLF, none of which continues
-//! the one before it. The rest is parsed by `httparse`, which checks tokens and field values, and finally by the types of `http`.
+//! the one before it. Field lines have one [grammar](crate::field_lines) in both directions; method and target are parsed by `http`.
 //! Forms that every reader reads alike are accepted and forwarded in their canonical form: two empty lines before the request
 //! line (RFC 9112, section 2.2), a later HTTP/1.x read as 1.1, equal lengths as one. `docs/refused.md` lists the forms that are
 //! refused.
 
-use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
-use memchr::memchr2;
+use http::{Method, Uri, Version};
+use memchr::{memchr, memchr2};
 
 use super::framing::Framing;
-use crate::{base::buffers, listener::broken::Broken, refusal::Reason};
+use crate::{
+    base::{
+        buffers,
+        fields::{Fields, Known},
+    },
+    field_lines::{self, LineEnds, LineFault, is_token},
+    listener::{broken::Broken, request::ReceivedRequest},
+    refusal::Reason,
+};
 
 /// The maximum number of header fields in one head.
 const MAX_FIELDS: usize = 100;
@@ -29,7 +37,7 @@ const REQUEST_LINE_REST: usize = 12;
 pub(crate) struct Head<B> {
     /// The request, still without its body: of HTTP/1.0 or 1.1, the target byte for byte as received. Made where it stays, since it is
     /// large, and is handed from one owner to the next.
-    pub(crate) request: Box<Request<B>>,
+    pub(crate) request: Box<ReceivedRequest<B>>,
     /// The framing of the body.
     pub(crate) framing: Framing,
     /// The options of `Connection`.
@@ -61,7 +69,7 @@ impl ConnectionOptions {
 impl<B> Head<B> {
     /// Returns whether the connection may carry another request after this one. RFC 9112, section 9.3.
     pub(crate) fn persists(&self) -> bool {
-        !self.options.close && (self.request.version() == Version::HTTP_11 || self.options.keep_alive)
+        !self.options.close && (self.request.version == Version::HTTP_11 || self.options.keep_alive)
     }
 
     /// Returns whether the request asks for another protocol in a permissible way.
@@ -70,9 +78,9 @@ impl<B> Head<B> {
     /// protocol's first byte directly follows the head.
     pub(crate) fn asks_for_upgrade(&self) -> bool {
         self.options.upgrade
-            && self.request.version() == Version::HTTP_11
+            && self.request.version == Version::HTTP_11
             && self.framing == Framing::None
-            && self.request.headers().contains_key(header::UPGRADE)
+            && self.request.headers.contains_key(Known::Upgrade)
     }
 }
 
@@ -98,15 +106,55 @@ pub(crate) fn parse<B: Default>(buffer: &mut BytesMut, scan: &mut Scan, header_b
         buffer.advance(2);
         scan.skipped += 1;
     }
+    if scan.checked == 0
+        && let Some((end, head)) = parse_at_once(buffer, header_bytes)
+    {
+        *scan = Scan::default();
+        drop(take(buffer, end));
+        return head.map(Some);
+    }
     let Some(end) = find_end(buffer, scan, header_bytes)? else { return Ok(None) };
     let line = scan.request_line.unwrap_or_default();
     *scan = Scan::default();
-    let mut bytes = if end == buffer.len() { std::mem::take(buffer) } else { buffer.split_to(end) };
-    // RFC 9110, section 2.5: a higher minor version is read as the highest that is known.
-    if matches!(bytes[line - 1], b'2'..=b'9') {
-        bytes[line - 1] = b'1';
-    }
-    read(&bytes.freeze(), line).map(Some)
+    let mut bytes = take(buffer, end);
+    let (mut headers, mut facts) = (buffers::fields(), MessageFacts::default());
+    field_lines::read::<Broken>(&mut bytes, line + 2, (LineEnds::Crlf, MAX_FIELDS), |head, known, name, value| {
+        if let Some(value) = facts.read(head, known, value)? {
+            headers.read((known, name), value);
+        }
+        Ok(())
+    })?;
+    finish(&bytes, line, headers, &facts).map(Some)
+}
+
+/// Parses a head that has arrived as a whole, and that is as nearly every head is; `None` for any other, which [`parse`] looks at more
+/// closely. Returns the length of the head, too.
+pub(super) fn parse_at_once<B: Default>(bytes: &mut [u8], header_bytes: usize) -> Option<(usize, Result<Head<B>, Broken>)> {
+    let most = bytes.len().min(header_bytes);
+    let line = memchr(b'\r', &bytes[..most])?;
+    check_request_line(&bytes[..line], header_bytes).ok().filter(|()| bytes.get(line + 1) == Some(&b'\n'))?;
+    let (mut headers, mut facts) = (buffers::fields(), MessageFacts::default());
+    let end = field_lines::read_at_once(&mut bytes[..most], line + 2, MAX_FIELDS, |head, known, name, value| {
+        if !states_facts(known) {
+            headers.read((known, name), value);
+            return true;
+        }
+        let read = facts.read(head, known, value);
+        if let Ok(Some(value)) = &read {
+            headers.read((known, name), value.clone());
+        }
+        read.is_ok()
+    });
+    let Some(end) = end else {
+        buffers::keep_fields(headers);
+        return None;
+    };
+    Some((end, finish(&bytes[..end], line, headers, &facts)))
+}
+
+/// Takes the head from the front of the buffer, which keeps no memory if there is nothing behind it.
+fn take(buffer: &mut BytesMut, end: usize) -> BytesMut {
+    if end == buffer.len() { std::mem::take(buffer) } else { buffer.split_to(end) }
 }
 
 /// Finds the end of the head, and checks line ends and lengths on the way.
@@ -181,11 +229,6 @@ fn check_method(method: &[u8], whole: bool) -> Result<(), Broken> {
     if token { Ok(()) } else { Err(framing("the method is no token")) }
 }
 
-/// Returns whether the byte may be part of a token. RFC 9110, section 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-}
-
 /// Checks the line as it will be split: at its first and its last space, and no other.
 fn check_request_line(line: &[u8], header_bytes: usize) -> Result<(), Broken> {
     let method = line.iter().position(|byte| *byte == b' ').ok_or(framing("the request line has one word"))?;
@@ -210,39 +253,22 @@ fn check_request_line(line: &[u8], header_bytes: usize) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Parses a whole head, whose line structure was checked.
-fn read<B: Default>(bytes: &Bytes, request_line: usize) -> Result<Head<B>, Broken> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(bytes, &mut fields) {
-        Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
-        Ok(_) => return Err(framing("the head ends before its empty line")),
-        Err(error) => return Err(broken_by(error)),
-    }
-    let version = if request.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let method =
-        Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| framing("the method is no token"))?;
-    let uri = read_target(bytes.slice(method.as_str().len() + 1..request_line - " HTTP/1.1".len()), &method)?;
+/// Makes the head of fields that were read, and of a request line that was checked.
+fn finish<B: Default>(bytes: &[u8], request_line: usize, mut headers: Fields, facts: &MessageFacts) -> Result<Head<B>, Broken> {
+    let line = &bytes[..request_line];
+    // RFC 9110, section 2.5: a higher minor version is read as the highest that is known.
+    let version = if line.ends_with(b"0") { Version::HTTP_10 } else { Version::HTTP_11 };
+    let method = memchr(b' ', line).map_or(line, |end| &line[..end]);
+    let target = &line[method.len() + 1..request_line - " HTTP/1.1".len()];
+    let method = Method::from_bytes(method).map_err(|_| framing("the method is no token"))?;
+    let uri = read_target(buffers::bytes(target), &method)?;
+    headers.set_head(bytes);
 
-    let mut room = Box::write(Box::new_uninit(), Request::new(B::default()));
-    *room.method_mut() = method;
-    *room.uri_mut() = uri;
-    *room.version_mut() = version;
-    *room.headers_mut() = buffers::headers();
-    let headers = room.headers_mut();
-    let mut fields = Fields::default();
-    for field in request.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid("the name of a field is no token"))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value))
-            .map_err(|_| invalid("a field holds a byte that no field holds"))?;
-        if let Some(value) = fields.read(&name, value)? {
-            headers.append(name, value);
-        }
-    }
-    let framing = fields.framing(version)?;
-    let expects_continue = fields.expects_continue && version == Version::HTTP_11 && framing != Framing::None;
-    let takes_trailers = fields.takes_trailers && version == Version::HTTP_11;
-    Ok(Head { request: room, framing, options: fields.options, expects_continue, takes_trailers })
+    let framing = facts.framing(version)?;
+    let expects_continue = facts.expects_continue && version == Version::HTTP_11 && framing != Framing::None;
+    let takes_trailers = facts.takes_trailers && version == Version::HTTP_11;
+    let request = Box::write(Box::new_uninit(), ReceivedRequest::new(method, uri, version, headers, B::default()));
+    Ok(Head { request, framing, options: facts.options, expects_continue, takes_trailers })
 }
 
 /// Parses the target. RFC 9112, section 3.2: the authority form belongs to CONNECT, the asterisk to OPTIONS.
@@ -258,69 +284,76 @@ fn read_target(target: Bytes, method: &Method) -> Result<Uri, Broken> {
 
 /// The facts that the fields state about the message itself.
 #[derive(Default)]
-struct Fields {
-    /// The length as written.
-    length: Option<HeaderValue>,
+struct MessageFacts {
+    /// The length, and the place where it stands.
+    length: Option<(u64, Range<usize>)>,
     chunked: bool,
     options: ConnectionOptions,
     expects_continue: bool,
     takes_trailers: bool,
 }
 
-impl Fields {
-    /// Reads a field. Returns it as it is forwarded, or `None` for a repetition.
-    fn read(&mut self, name: &HeaderName, value: HeaderValue) -> Result<Option<HeaderValue>, Broken> {
-        let bytes = value.as_bytes();
-        if name == header::CONTENT_LENGTH {
-            return self.read_length(value);
-        } else if name == header::TRANSFER_ENCODING {
-            if self.chunked || !bytes.eq_ignore_ascii_case(b"chunked") {
-                return Err(framing("Transfer-Encoding is anything but one `chunked`"));
+/// Returns whether a field of this name says something about the message itself.
+const fn states_facts(name: Known) -> bool {
+    matches!(name, Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Expect | Known::Te)
+}
+
+impl MessageFacts {
+    /// Reads a field that [states facts](states_facts), or another. Returns the place of its value as it is forwarded, or `None` for a repetition.
+    fn read(&mut self, head: &[u8], name: Known, value: Range<usize>) -> Result<Option<Range<usize>>, Broken> {
+        let bytes = &head[value.clone()];
+        match name {
+            Known::ContentLength => return self.read_length(head, value),
+            Known::TransferEncoding => {
+                if self.chunked || !bytes.eq_ignore_ascii_case(b"chunked") {
+                    return Err(framing("Transfer-Encoding is anything but one `chunked`"));
+                }
+                self.chunked = true;
             }
-            self.chunked = true;
-        } else if name == header::CONNECTION {
-            // A list of tokens (RFC 9110, section 7.6.1); what is none cannot say what to do with the connection.
-            if !bytes.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')) {
-                return Err(invalid("Connection holds a byte that no token holds"));
+            Known::Connection => {
+                // A list of tokens (RFC 9110, section 7.6.1); what is none cannot say what to do with the connection.
+                if !bytes.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')) {
+                    return Err(invalid("Connection holds a byte that no token holds"));
+                }
+                self.options.read(bytes);
             }
-            self.options.read(bytes);
-        } else if name == header::EXPECT {
-            // RFC 9110, section 10.1.1 knows one expectation.
-            if self.expects_continue || !bytes.eq_ignore_ascii_case(b"100-continue") {
-                return Err(Broken::new(Reason::ExpectationFailed, "Expect is anything but one `100-continue`"));
+            Known::Expect => {
+                // RFC 9110, section 10.1.1 knows one expectation.
+                if self.expects_continue || !bytes.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Broken::new(Reason::ExpectationFailed, "Expect is anything but one `100-continue`"));
+                }
+                self.expects_continue = true;
             }
-            self.expects_continue = true;
-        } else if name == header::TE {
-            self.takes_trailers |= bytes.split(|byte| *byte == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+            Known::Te => {
+                self.takes_trailers |=
+                    bytes.split(|byte| *byte == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+            }
+            _ => {}
         }
         Ok(Some(value))
     }
 
     /// Reads a length. RFC 9110, section 8.6: the same length may be repeated, in a list or in several fields, and is forwarded
     /// once. Its spelling must be the same each time: a lenient reader might see two numbers in `5` and `05`.
-    fn read_length(&mut self, value: HeaderValue) -> Result<Option<HeaderValue>, Broken> {
-        let mut lengths = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    fn read_length(&mut self, head: &[u8], value: Range<usize>) -> Result<Option<Range<usize>>, Broken> {
+        let mut lengths = head[value.clone()].split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         let first = lengths.next().unwrap_or_default();
-        parse_length(first)?;
-        if !lengths.all(|length| length == first) || self.length.as_ref().is_some_and(|said| said.as_bytes() != first) {
+        let length = parse_length(first)?;
+        if !lengths.all(|length| length == first) || self.length.as_ref().is_some_and(|(_, said)| head[said.clone()] != *first) {
             return Err(framing("Content-Length is given more than once, and not alike"));
         }
         if self.length.is_some() {
             return Ok(None);
         }
-        let value = if first.len() == value.len() {
-            value
-        } else {
-            HeaderValue::from_bytes(first).map_err(|_| framing("Content-Length is not a number of bytes"))?
-        };
-        self.length = Some(value.clone());
-        Ok(Some(value))
+        // White space around the value is gone, so that the first of the list begins where the value does.
+        let place = value.start..value.start + first.len();
+        self.length = Some((length, place.clone()));
+        Ok(Some(place))
     }
 
     /// Determines the framing: RFC 9112, section 6.3, without the cases in which one of two statements would win.
     fn framing(&self, version: Version) -> Result<Framing, Broken> {
-        let length = self.length.as_ref().map(|length| parse_length(length.as_bytes())).transpose()?;
-        match (self.chunked, length) {
+        match (self.chunked, self.length.as_ref().map(|(length, _)| *length)) {
             (true, Some(_)) => Err(framing("Transfer-Encoding comes with Content-Length")),
             (true, None) if version == Version::HTTP_10 => Err(framing("Transfer-Encoding comes in HTTP/1.0")),
             (true, None) => Ok(Framing::Chunked),
@@ -354,13 +387,13 @@ const fn too_long() -> Broken {
     Broken::new(Reason::TargetTooLong, "the target is longer than half of header-bytes")
 }
 
-const fn broken_by(error: httparse::Error) -> Broken {
-    match error {
-        httparse::Error::HeaderName => invalid("the name of a field is no token"),
-        httparse::Error::HeaderValue => invalid("a field holds a byte that no field holds"),
-        httparse::Error::TooManyHeaders => Broken::new(Reason::HeadersTooLarge, "the head has more than 100 fields"),
-        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token | httparse::Error::Version => {
-            framing("the head is malformed")
+impl From<LineFault> for Broken {
+    fn from(fault: LineFault) -> Self {
+        match fault {
+            LineFault::Name => invalid("the name of a field is no token"),
+            LineFault::Value => invalid("a field holds a byte that no field holds"),
+            LineFault::TooMany => Self::new(Reason::HeadersTooLarge, "the head has more than 100 fields"),
+            LineFault::Structure => framing("the head is malformed"),
         }
     }
 }

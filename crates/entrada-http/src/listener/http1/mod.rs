@@ -39,7 +39,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, Response, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use http_body::Body;
 use tokio::{io::AsyncWrite, sync::oneshot, time::Instant};
 
@@ -71,6 +71,7 @@ use crate::{
     base::{
         buffers,
         deadline::{Deadline, Pace},
+        response::Response,
     },
     listener::{body::RequestBody, informational::Informational, service::Sent},
     refusal::Reason,
@@ -303,19 +304,19 @@ impl Http1 {
             Err(broken) => return (Arrival::Broken(broken), RequestFacts::BROKEN, None),
         };
         let upgrade = head.asks_for_upgrade();
-        let asked = RequestFacts::by(head.request.method(), head.request.version(), head.persists(), upgrade);
+        let asked = RequestFacts::by(&head.request.method, head.request.version, head.persists(), upgrade);
         let asked = RequestFacts { trailers: head.takes_trailers, ..asked };
         let mut body = if head.framing == Framing::None { RequestBody::empty() } else { RequestBody::http1(self.wire.body()) };
-        if head.request.version() == Version::HTTP_11 {
+        if head.request.version == Version::HTTP_11 {
             body.informs(Informational::http1(self.wire.informational()));
         }
         // A body that has announced itself as too long says so to whoever reads it.
         let _ = body.limit(limits.body_bytes);
         let mut request = head.request;
-        *request.body_mut() = body;
+        request.body = body;
         let claim = upgrade.then(|| {
             let (claim, upgrade) = Upgrade::new();
-            request.extensions_mut().insert(upgrade);
+            request.extensions.insert(upgrade);
             claim
         });
         (Arrival::Request(request), asked, claim)
@@ -366,7 +367,7 @@ impl Http1 {
             }
             Err(_) => out.copied.extend_from_slice(NO_ANSWER),
         }
-        buffers::keep_headers(parts.headers);
+        buffers::keep_fields(parts.headers);
         StartedResponse { body, out, delimiter, persists, trailers: asked.trailers }
     }
 

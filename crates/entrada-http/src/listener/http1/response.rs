@@ -6,11 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::SizeHint;
 
 use super::outgoing::Outgoing;
-use crate::base::fmt_fast;
+use crate::base::{
+    fields::{Fields, Known, Value},
+    fmt_fast,
+};
 
 /// The framing of a response's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +66,14 @@ impl Delimiter {
     /// Determines the framing: RFC 9112, section 6.3, from the sender's side.
     pub(in crate::listener) fn of(
         status: StatusCode,
-        headers: &HeaderMap,
+        headers: &Fields,
         hint: &SizeHint,
         asked: RequestFacts,
     ) -> Result<Self, AnswerError> {
         if status.is_informational() && !(status == StatusCode::SWITCHING_PROTOCOLS && asked.upgrade) {
             return Err(AnswerError::Informational);
         }
-        let announced = match headers.get(header::CONTENT_LENGTH) {
+        let announced = match headers.get(Known::ContentLength) {
             Some(value) => Some(announced_length(value).ok_or(AnswerError::Length)?),
             None => None,
         };
@@ -115,7 +118,7 @@ impl Delimiter {
     }
 }
 
-fn announced_length(value: &HeaderValue) -> Option<u64> {
+fn announced_length(value: Value<'_>) -> Option<u64> {
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok()
 }
@@ -126,8 +129,8 @@ fn is_bodiless(status: StatusCode) -> bool {
 }
 
 /// Returns whether the response's own fields end the connection.
-pub(super) fn asks_to_close(headers: &HeaderMap) -> bool {
-    headers.get_all(header::CONNECTION).iter().any(|value| {
+pub(super) fn asks_to_close(headers: &Fields) -> bool {
+    headers.get_all(Known::Connection).any(|value| {
         value.as_bytes().split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     })
 }
@@ -136,13 +139,13 @@ pub(super) fn asks_to_close(headers: &HeaderMap) -> bool {
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     delimiter: Delimiter,
     asked: RequestFacts,
     persists: bool,
 ) {
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-    out.reserve(128 + headers.len() * 48);
+    out.reserve(128);
     if status == StatusCode::OK {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
@@ -152,28 +155,17 @@ pub(super) fn write_head(
         out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    let mut dated = false;
-    for (name, value) in headers {
-        let skip = match name {
-            &header::CONNECTION | &header::TRANSFER_ENCODING | &header::TE | &header::TRAILER => true,
-            &header::UPGRADE => !switches,
-            // RFC 9110, section 8.6: what a GET would have had may be said to HEAD and with 304; with 204 and 1xx nothing.
-            &header::CONTENT_LENGTH => {
-                delimiter != Delimiter::NoBody || status != StatusCode::NOT_MODIFIED && (is_bodiless(status) || !asked.head_only)
-            }
-            &header::DATE => {
-                dated = true;
-                false
-            }
-            name => name == "keep-alive" || name == "proxy-connection",
-        };
-        if !skip {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+    headers.write_lines(out, |name| match name.known() {
+        Known::Connection | Known::TransferEncoding | Known::Te | Known::Trailer | Known::KeepAlive | Known::ProxyConnection => {
+            false
         }
-    }
+        Known::Upgrade => switches,
+        // RFC 9110, section 8.6: what a GET would have had may be said to HEAD and with 304; with 204 and 1xx nothing.
+        Known::ContentLength => {
+            delimiter == Delimiter::NoBody && (status == StatusCode::NOT_MODIFIED || !is_bodiless(status) && asked.head_only)
+        }
+        _ => true,
+    });
     match delimiter {
         Delimiter::Length(length) => {
             out.extend_from_slice(b"content-length: ");
@@ -190,7 +182,7 @@ pub(super) fn write_head(
     } else if asked.version == Version::HTTP_10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
-    if !dated {
+    if !headers.contains_key(Known::Date) {
         write_date(out);
     }
     out.extend_from_slice(b"\r\n");
@@ -220,21 +212,21 @@ mod tests {
 
     #[test]
     fn bodies_are_delimited_as_the_request_allows() {
-        let length = |text: &'static str| HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static(text))]);
+        let length = |text: &str| Fields::of(&[("content-length", text)]);
         let (get, head) = (asked(&Method::GET, Version::HTTP_11), asked(&Method::HEAD, Version::HTTP_11));
         let old = asked(&Method::GET, Version::HTTP_10);
         for (name, status, headers, exact, asked, expected) in [
-            ("known length", 200, HeaderMap::new(), Some(5), get, Ok(Delimiter::Length(5))),
+            ("known length", 200, Fields::default(), Some(5), get, Ok(Delimiter::Length(5))),
             ("announced length", 200, length("5"), None, get, Ok(Delimiter::Length(5))),
-            ("unknown length", 200, HeaderMap::new(), None, get, Ok(Delimiter::Chunks)),
-            ("unknown length, 1.0", 200, HeaderMap::new(), None, old, Ok(Delimiter::Close)),
+            ("unknown length", 200, Fields::default(), None, get, Ok(Delimiter::Chunks)),
+            ("unknown length, 1.0", 200, Fields::default(), None, old, Ok(Delimiter::Close)),
             ("HEAD", 200, length("5"), Some(0), head, Ok(Delimiter::NoBody)),
-            ("204", 204, HeaderMap::new(), Some(0), get, Ok(Delimiter::NoBody)),
+            ("204", 204, Fields::default(), Some(0), get, Ok(Delimiter::NoBody)),
             ("304", 304, length("5"), Some(0), get, Ok(Delimiter::NoBody)),
             ("two lengths", 200, length("5"), Some(6), get, Err(AnswerError::Length)),
             ("no length", 200, length("+5"), None, get, Err(AnswerError::Length)),
-            ("informational", 103, HeaderMap::new(), Some(0), get, Err(AnswerError::Informational)),
-            ("101 that nobody asked for", 101, HeaderMap::new(), Some(0), get, Err(AnswerError::Informational)),
+            ("informational", 103, Fields::default(), Some(0), get, Err(AnswerError::Informational)),
+            ("101 that nobody asked for", 101, Fields::default(), Some(0), get, Err(AnswerError::Informational)),
         ] {
             let hint = exact.map(SizeHint::with_exact).unwrap_or_default();
 
@@ -244,12 +236,13 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_of_the_service_do_not_leave() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "x-a"), ("transfer-encoding", "gzip"), ("keep-alive", "timeout=5"), ("upgrade", "h2c"), ("x-b", "c")]
-        {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
+        let headers = Fields::of(&[
+            ("connection", "x-a"),
+            ("transfer-encoding", "gzip"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("x-b", "c"),
+        ]);
         let mut out = Vec::new();
 
         write_head(&mut out, StatusCode::OK, &headers, Delimiter::Chunks, asked(&Method::GET, Version::HTTP_11), true);

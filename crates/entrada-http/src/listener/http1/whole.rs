@@ -35,5 +35,5 @@ pub fn read_request(bytes: &[u8], header_bytes: usize) -> Result<Option<WholeReq
             Decoded::End => break,
         }
     }
-    Ok(Some(WholeRequest { request: head.request.map(|_| body), length: bytes.len() - buffer.len() }))
+    Ok(Some(WholeRequest { request: Request::from(*head.request).map(|_| body), length: bytes.len() - buffer.len() }))
 }

@@ -33,6 +33,8 @@ use crate::{
     listener::{body::RequestBody, body_error::BodyError, broken::Broken, interim_fields::stays_behind, socket::Socket},
 };
 
+/// The size of a read where a head may begin.
+const READ: usize = 8 << 10;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The limit of pending informational responses, in bytes; further ones are dropped.
 const MOST_INFORMATIONAL: usize = 16 << 10;
@@ -193,6 +195,13 @@ impl Wire {
             if preface && self.buffer.starts_with(PREFACE) {
                 return Poll::Ready(Found::Preface);
             }
+            if self.buffer.is_empty() && !preface && !self.ended {
+                if let Some(found) = ready!(self.poll_head_at_once(cx, header_bytes)) {
+                    *scan = Scan::default();
+                    return Poll::Ready(found);
+                }
+                continue;
+            }
             let undecided = self.buffer.is_empty() || preface && PREFACE.starts_with(&self.buffer);
             if !undecided && let Some(result) = head::parse(&mut self.buffer, scan, header_bytes).transpose() {
                 return Poll::Ready(result.map_or_else(Found::Broken, Found::Head));
@@ -203,11 +212,30 @@ impl Wire {
         }
     }
 
+    /// Reads the first bytes of a head. Nearly every head comes as a whole, and is then taken from where it was read to, without a buffer;
+    /// `None` if the bytes are in the buffer.
+    fn poll_head_at_once(&mut self, cx: &mut Context<'_>, header_bytes: usize) -> Poll<Option<Found>> {
+        let mut space = [const { MaybeUninit::uninit() }; READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        if ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read)).is_err() {
+            return Poll::Ready(Some(Found::End));
+        }
+        let bytes = read.filled_mut();
+        if bytes.is_empty() {
+            self.ended = true;
+            return Poll::Ready(Some(Found::End));
+        }
+        let parsed = head::parse_at_once(bytes, header_bytes);
+        let rest = parsed.as_ref().map_or(0, |(end, _)| *end);
+        self.buffer.extend_from_slice(&bytes[rest..]);
+        Poll::Ready(parsed.map(|(_, head)| head.map_or_else(Found::Broken, Found::Head)))
+    }
+
     /// Reads more bytes into the buffer; 0 is the end.
     ///
     /// The bytes pass through a stack buffer, so that an idle connection keeps no buffer.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut space = [const { MaybeUninit::uninit() }; 8 << 10];
+        let mut space = [const { MaybeUninit::uninit() }; READ];
         let mut read = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
         self.buffer.extend_from_slice(read.filled());

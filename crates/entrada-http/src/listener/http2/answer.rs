@@ -5,20 +5,17 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::SizeHint;
 
-use crate::listener::http1::{AnswerError, Delimiter, RequestFacts};
+use crate::{
+    base::fields::{Fields, Known},
+    listener::http1::{AnswerError, Delimiter, RequestFacts},
+};
 
 /// The connection-specific fields, which HTTP/2 does not allow: RFC 9113, section 8.2.2. Besides `TE`, which belongs to requests.
-const CONNECTION_SPECIFIC: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+const CONNECTION_SPECIFIC: [Known; 6] =
+    [Known::Connection, Known::TransferEncoding, Known::Upgrade, Known::Te, Known::KeepAlive, Known::ProxyConnection];
 
 /// The known length of a response's body when its head is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,31 +26,26 @@ pub(super) enum Length {
     Unknown,
 }
 
-/// Converts the head to HTTP/2, and determines the body's length.
+/// Prepares the head for HTTP/2, and determines the body's length.
 ///
 /// # Errors
 /// Fails if the response contradicts itself.
-pub(super) fn prepare(
-    status: StatusCode,
-    headers: &mut HeaderMap,
-    hint: &SizeHint,
-    method: &Method,
-) -> Result<Length, AnswerError> {
+pub(super) fn prepare(status: StatusCode, headers: &mut Fields, hint: &SizeHint, method: &Method) -> Result<Length, AnswerError> {
     let delimiter = Delimiter::of(status, headers, hint, RequestFacts::by(method, Version::HTTP_2, true, false))?;
-    for name in &CONNECTION_SPECIFIC {
+    for name in CONNECTION_SPECIFIC {
         headers.remove(name);
     }
     if status == StatusCode::NO_CONTENT {
-        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(Known::ContentLength);
     }
-    if !headers.contains_key(header::DATE) {
-        headers.insert(header::DATE, date());
+    if !headers.contains_key(Known::Date) {
+        headers.append(Known::Date, &date());
     }
     Ok(match delimiter {
         Delimiter::NoBody => Length::None,
         Delimiter::Length(length) => {
-            if length > 0 && !headers.contains_key(header::CONTENT_LENGTH) {
-                headers.insert(header::CONTENT_LENGTH, length.into());
+            if length > 0 && !headers.contains_key(Known::ContentLength) {
+                headers.append(Known::ContentLength, &HeaderValue::from(length));
             }
             Length::Known(length)
         }
@@ -81,23 +73,20 @@ mod tests {
 
     #[test]
     fn fields_of_a_connection_do_not_leave() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
+        let mut headers = Fields::of(&[
             ("connection", "x-a"),
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
             ("x-b", "c"),
-        ] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
+        ]);
 
         let length = prepare(StatusCode::OK, &mut headers, &SizeHint::with_exact(7), &Method::GET);
 
         assert_eq!(length, Ok(Length::Known(7)));
-        assert!(headers.remove("date").is_some());
-        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        assert_eq!(left, [("x-b", "c"), ("content-length", "7")]);
+        assert!(headers.contains_key(Known::Date));
+        headers.remove(Known::Date);
+        assert_eq!(headers, Fields::of(&[("x-b", "c"), ("content-length", "7")]));
     }
 
     #[test]
@@ -110,15 +99,12 @@ mod tests {
             (103, Method::GET, None, Err(AnswerError::Informational), false),
             (101, Method::GET, None, Err(AnswerError::Informational), false),
         ] {
-            let mut headers = HeaderMap::new();
-            if let Some(length) = announced {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
-            }
+            let mut headers = announced.map_or_else(Fields::default, |length| Fields::of(&[("content-length", length)]));
 
             let length = prepare(StatusCode::from_u16(status).unwrap(), &mut headers, &SizeHint::with_exact(7), &method);
 
             assert_eq!(length, expected, "{status} {method}");
-            assert_eq!(headers.contains_key(header::CONTENT_LENGTH), kept, "{status} {method}");
+            assert_eq!(headers.contains_key(Known::ContentLength), kept, "{status} {method}");
         }
     }
 }

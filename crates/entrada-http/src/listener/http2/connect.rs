@@ -16,7 +16,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use h2::{RecvStream, SendStream, ext::Protocol};
-use http::{Extensions, HeaderMap, HeaderName, Method, header, request::Parts};
+use http::{HeaderName, Method, header, request::Parts};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
@@ -27,6 +27,7 @@ use super::{SEND_BUFFER, meter::SharedMeter};
 use crate::{
     base::{
         deadline::{Deadline, Pace},
+        fields::{Fields, Known},
         lock::lock,
     },
     listener::{broken::Broken, drain::ShutdownSignal, http1::UpgradeError},
@@ -89,10 +90,9 @@ pub(super) fn begin(parts: &mut Parts, stream: RecvStream) -> Result<Result<Tunn
 }
 
 /// Removes from the head that opens a WebSocket over HTTP/1.1 what HTTP/2 does not have. The rest is done as with any head.
-pub(super) fn translate(headers: &mut HeaderMap, extensions: &mut Extensions) {
+pub(super) fn translate(headers: &mut Fields) {
     headers.remove(ACCEPT);
-    headers.remove(header::CONTENT_LENGTH);
-    extensions.clear();
+    headers.remove(Known::ContentLength);
 }
 
 /// The state of a connection that a tunnel needs.
@@ -229,23 +229,12 @@ impl AsyncWrite for UpgradedStream {
 mod tests {
     use super::*;
 
-    fn parts(method: Method, protocol: Option<&'static str>) -> Parts {
-        let (mut parts, ()) = http::Request::new(()).into_parts();
-        parts.method = method;
-        protocol.map(|protocol| parts.extensions.insert(Protocol::from_static(protocol)));
-        parts
-    }
-
     #[test]
     fn what_http2_does_not_have_is_gone_from_the_answer() {
-        let mut parts = parts(Method::GET, Some("websocket"));
-        for name in ["sec-websocket-accept", "content-length", "sec-websocket-protocol"] {
-            parts.headers.insert(name, http::HeaderValue::from_static("1"));
-        }
+        let mut headers = Fields::of(&[("sec-websocket-accept", "1"), ("content-length", "1"), ("sec-websocket-protocol", "1")]);
 
-        translate(&mut parts.headers, &mut parts.extensions);
+        translate(&mut headers);
 
-        assert_eq!(parts.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["sec-websocket-protocol"]);
-        assert!(parts.extensions.is_empty());
+        assert_eq!(headers, Fields::of(&[("sec-websocket-protocol", "1")]));
     }
 }

@@ -22,12 +22,17 @@ use super::{
     interim::{Exchanged, Http2Informational},
 };
 use crate::{
-    base::deadline::{Deadline, Pace},
+    base::{
+        buffers,
+        deadline::{Deadline, Pace},
+        response::Parts,
+    },
     connection::EventKind,
     listener::{
         body::RequestBody,
         broken::Broken,
         informational::Informational,
+        request::ReceivedRequest,
         service::{Arrival, Sent, Service},
         settings::Limits,
     },
@@ -186,19 +191,19 @@ pub(super) async fn record<S: Service>(shared: Arc<Shared<S>>, broken: Broken, s
 
 /// Opens the tunnel for which the service has switched protocols.
 fn open_tunnel<S: Service>(
-    mut parts: http::response::Parts,
+    mut parts: Parts,
     tunnel: Tunnel,
     respond: &mut SendResponse<Bytes>,
     stream: Open<S>,
     write_timeout: Duration,
 ) {
-    connect::translate(&mut parts.headers, &mut parts.extensions);
+    connect::translate(&mut parts.headers);
     parts.status = StatusCode::OK;
     // There is no length that it could contradict.
     let _ = prepare(parts.status, &mut parts.headers, &SizeHint::default(), &Method::CONNECT);
     let (meter, signal) = (stream.0.meter.clone(), stream.0.signal.clone());
     meter.lock().leaving.head(stream.1);
-    if let Ok(send) = respond.send_response(Response::from_parts(parts, ()), false) {
+    if let Ok(send) = respond.send_response(head_of(parts), false) {
         tunnel.grant(send, Surroundings { meter, signal, write_timeout, _open: Box::new(stream) });
     }
 }
@@ -233,7 +238,7 @@ fn arrive(request: Request<RecvStream>, has_fragment: bool, limits: &Limits) -> 
         Err(stream) => stream,
         Ok(tunnel) => {
             // What follows belongs to the tunnel, and nobody reads it before there is one.
-            let request = Request::from_parts(parts, RequestBody::empty());
+            let request = ReceivedRequest::from_parts(parts, RequestBody::empty());
             let arrival = Arrival::Request(Box::new(request));
             return Arrived { arrival, exchanged: Arc::default(), expects_continue: false, tunnel: Some(tunnel) };
         }
@@ -245,7 +250,7 @@ fn arrive(request: Request<RecvStream>, has_fragment: bool, limits: &Limits) -> 
     // A body that has announced itself as too long says so to whoever reads it.
     let _ = body.limit(limits.body_bytes);
     body.informs(Informational::http2(Http2Informational(exchanged.clone())));
-    let arrival = Arrival::Request(Box::new(Request::from_parts(parts, body)));
+    let arrival = Arrival::Request(Box::new(ReceivedRequest::from_parts(parts, body)));
     Arrived { arrival, exchanged, expects_continue, tunnel: None }
 }
 
@@ -278,7 +283,7 @@ fn expects_continue(headers: &HeaderMap) -> Result<bool, Broken> {
 
 /// Sends the response. `kept` receives the number of body bytes that were read and not handed over.
 async fn send<S: Service>(
-    mut parts: http::response::Parts,
+    mut parts: Parts,
     mut body: Pin<&mut S::Body>,
     kept: &mut usize,
     method: &Method,
@@ -300,9 +305,8 @@ async fn send<S: Service>(
     if ends && matches!(length, Length::Known(1..)) {
         return Err(IncompleteResponse::Failed("the answer's body is shorter than announced".to_owned()));
     }
-    parts.extensions.clear();
     shared.meter.lock().leaving.head(respond.stream_id().as_u32());
-    let stream = respond.send_response(Response::from_parts(parts, ()), ends).map_err(|_| IncompleteResponse::Left)?;
+    let stream = respond.send_response(head_of(parts), ends).map_err(|_| IncompleteResponse::Left)?;
     if ends {
         return Ok(());
     }
@@ -317,6 +321,15 @@ async fn send<S: Service>(
     let sent = poll_fn(|cx| sending.poll(cx, body.as_mut(), shared, limits)).await;
     *kept = sending.data.len();
     sent
+}
+
+/// Makes the head as `h2` wants it.
+fn head_of(parts: Parts) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = parts.status;
+    *head.headers_mut() = (&parts.headers).into();
+    buffers::keep_fields(parts.headers);
+    head
 }
 
 /// The body of a response in progress.

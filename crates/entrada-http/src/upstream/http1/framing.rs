@@ -131,7 +131,7 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Fault> {
     let Some(end) = memchr::memmem::find(&buffer[..buffer.len().min(TRAILERS)], b"\r\n\r\n") else {
         return if buffer.len() < TRAILERS { Ok(None) } else { Err(Fault::Framing("the trailer fields are too long")) };
     };
-    head::trailers(&buffer.split_to(end + 4).freeze()).map(Some)
+    head::trailers(buffer.split_to(end + 4)).map(Some)
 }
 
 #[cfg(test)]

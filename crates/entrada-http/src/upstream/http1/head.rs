@@ -1,14 +1,18 @@
 //! Writing of request heads, and parsing of response heads.
 
-use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memchr2};
 
 use super::{Fault, framing::Decoder};
 use crate::{
-    base::{buffers, fields::Fields},
+    base::{
+        buffers,
+        fields::{Fields, Known},
+    },
+    field_lines::{self, LineEnds, LineFault},
     upstream::hygiene,
 };
 
@@ -72,21 +76,13 @@ impl RequestHead<'_> {
             put(out, &[b"?", query.as_bytes()]);
         }
         put(out, &[b" HTTP/1.1\r\nhost: ", self.host.as_bytes(), b"\r\n"]);
-        let mut trailers = false;
-        for (name, value) in self.headers {
-            if *name != header::HOST && *name != header::CONTENT_LENGTH && !hygiene::is_hop_by_hop(name) {
-                // One after the other, so that those of two bytes are no calls.
-                out.extend_from_slice(name.as_str().as_bytes());
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(value.as_bytes());
-                out.extend_from_slice(b"\r\n");
-            } else if *name == header::TE {
-                trailers = value == "trailers";
-            }
-        }
+        self.headers.write_lines(out, |name| {
+            let known = name.known();
+            !matches!(known, Known::Host | Known::ContentLength) && !hygiene::ends_here(known)
+        });
         if let Some(protocol) = self.upgrade {
             put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.as_bytes(), b"\r\n"]);
-        } else if trailers {
+        } else if self.headers.get_all(Known::Te).next_back().is_some_and(|value| value == "trailers") {
             // RFC 9110, section 10.1.4.
             put(out, &[b"connection: te\r\nte: trailers\r\n"]);
         }
@@ -112,7 +108,7 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
 #[derive(Debug)]
 pub(in crate::upstream) struct Head {
     pub(in crate::upstream) status: StatusCode,
-    pub(in crate::upstream) headers: HeaderMap,
+    pub(in crate::upstream) headers: Fields,
     /// The protocol that the server switches to, or proposes.
     pub(in crate::upstream) upgrade: Option<HeaderValue>,
     pub(super) body: Decoder,
@@ -125,69 +121,142 @@ pub(super) fn parse(buffer: &mut BytesMut, method: &Method) -> Result<Option<Hea
     if !b"HTTP/1.".starts_with(start) {
         return Err(Fault::Head("the answer is not HTTP/1"));
     }
+    if let Some(head) = parse_at_once(buffer, method) {
+        return head.map(Some);
+    }
     let Some(end) = find_end(buffer) else {
         return if buffer.len() < HEAD { Ok(None) } else { Err(Fault::Head("the head of the answer is too long")) };
     };
-    let bytes = buffer.split_to(end).freeze();
-
-    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, &bytes, &mut fields)?;
-    if parsed != httparse::Status::Complete(bytes.len()) {
-        return Err(Fault::Head("the head of the answer ends before its end"));
-    }
-    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).filter(|status| hygiene::is_known(*status));
-    let status = status.ok_or(Fault::Head("there is no such status"))?;
-    read(&bytes, status, response.version == Some(1), response.headers, method).map(Some)
+    let mut bytes = buffer.split_to(end);
+    let (line, http11, status) = status_line(&bytes)?;
+    let (mut headers, mut facts) = (buffers::fields(), MessageFacts::default());
+    field_lines::read::<Fault>(&mut bytes, line, (LineEnds::LfToo, FIELDS), |head, known, name, value| {
+        if let Some(value) = facts.read(head, http11, known, value)? {
+            headers.read((known, name), value);
+        }
+        Ok(())
+    })?;
+    headers.set_head(&bytes);
+    facts.head(status, http11, method, headers).map(Some)
 }
 
-/// Reads the fields of a head, and drops those of the connection.
-fn read(
-    bytes: &Bytes,
-    status: StatusCode,
-    http11: bool,
-    fields: &[httparse::Header<'_>],
-    method: &Method,
-) -> Result<Head, Fault> {
-    let mut headers = buffers::headers();
-    let mut connection = Options::default();
-    let (mut length, mut chunked, mut upgrade) = (None, false, None);
-    for written in fields {
-        let (name, value) = field(bytes, written)?;
-        if name == header::CONNECTION {
-            connection.read(&value);
-        } else if name == header::CONTENT_LENGTH {
-            // RFC 9110, section 8.6: what is said several times, in a list or in several fields, goes on once.
-            let said_before = length.is_some();
-            for said in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                let said = content_length(said)?;
-                if length.is_some_and(|length| length != said) {
-                    return Err(Fault::Head("the answer has several lengths"));
-                }
-                length = Some(said);
-            }
-            let listed = value.as_bytes().contains(&b',');
-            if let Some(length) = length.filter(|_| !said_before) {
-                headers.append(name, if listed { length.into() } else { value });
-            }
-        } else if name == header::TRANSFER_ENCODING {
-            // Other codings than this one were not asked for, and what is not known to end cannot be passed on.
-            if chunked || !http11 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                return Err(Fault::Head("the transfer coding of the answer was not asked for"));
-            }
-            chunked = true;
-        } else if name == header::UPGRADE {
-            upgrade = Some(value);
-        } else if !hygiene::is_hop_by_hop(&name) {
-            headers.append(name, value);
+/// Parses a head that has arrived as a whole, and that is as nearly every head is; `None` for any other, which is looked at more closely.
+fn parse_at_once(buffer: &mut BytesMut, method: &Method) -> Option<Result<Head, Fault>> {
+    let (line, http11, status) = status_line(buffer).ok()?;
+    let (mut headers, mut facts) = (buffers::fields(), MessageFacts::default());
+    let end = field_lines::read_at_once(buffer, line, FIELDS, |head, known, name, value| {
+        if !states_facts(known) {
+            headers.read((known, name), value);
+            return true;
         }
+        let read = facts.read(head, http11, known, value);
+        if let Ok(Some(value)) = &read {
+            headers.read((known, name), value.clone());
+        }
+        read.is_ok()
+    });
+    let Some(end) = end else {
+        buffers::keep_fields(headers);
+        return None;
+    };
+    headers.set_head(&buffer[..end]);
+    buffer.advance(end);
+    Some(facts.head(status, http11, method, headers))
+}
+
+/// Reads the status line, whose beginning `HTTP/1.` was checked: RFC 9112, section 4. Returns its length with its line end, whether
+/// the version is 1.1, and the status.
+fn status_line(bytes: &[u8]) -> Result<(usize, bool, StatusCode), Fault> {
+    const MALFORMED: Fault = Fault::Head("the status line of the answer is malformed");
+    let end = memchr2(b'\r', b'\n', bytes).ok_or(MALFORMED)?;
+    let length = match &bytes[end..] {
+        [b'\r', b'\n', ..] => end + 2,
+        [b'\n', ..] => end + 1,
+        _ => return Err(MALFORMED),
+    };
+    let [_, _, _, _, _, _, _, version @ (b'0' | b'1'), b' ', hundreds, tens, ones, rest @ ..] = &bytes[..end] else {
+        return Err(MALFORMED);
+    };
+    // A server without a reason phrase leaves out the blank before it, too.
+    let reason = match rest {
+        [] => rest,
+        [b' ', reason @ ..] => reason,
+        _ => return Err(MALFORMED),
+    };
+    if !reason.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
+        return Err(MALFORMED);
     }
-    // RFC 9110, section 7.6.1. How the body ends was read before, and is not for the server to take back.
-    for name in connection.names.iter().filter(|name| *name != header::CONTENT_LENGTH) {
-        headers.remove(name);
+    let status = StatusCode::from_bytes(&[*hundreds, *tens, *ones]).ok().filter(|status| hygiene::is_known(*status));
+    Ok((length, *version == b'1', status.ok_or(Fault::Head("there is no such status"))?))
+}
+
+/// The facts that the fields of a head state about the message itself.
+#[derive(Default)]
+struct MessageFacts {
+    connection: Options,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: Option<HeaderValue>,
+}
+
+/// Returns whether a field of this name says something about the message or the connection.
+const fn states_facts(name: Known) -> bool {
+    matches!(name, Known::ContentLength) || hygiene::ends_here(name)
+}
+
+impl MessageFacts {
+    /// Reads a field that [states facts](states_facts), or another. Returns the place of its value as it is forwarded, or `None` for a field of the connection and a repetition.
+    fn read(&mut self, head: &[u8], http11: bool, name: Known, value: Range<usize>) -> Result<Option<Range<usize>>, Fault> {
+        let bytes = &head[value.clone()];
+        match name {
+            Known::Connection => self.connection.read(bytes),
+            Known::ContentLength => return self.read_length(bytes, value),
+            Known::TransferEncoding => {
+                // Other codings than this one were not asked for, and what is not known to end cannot be passed on.
+                if self.chunked || !http11 || !bytes.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Fault::Head("the transfer coding of the answer was not asked for"));
+                }
+                self.chunked = true;
+            }
+            Known::Upgrade => self.upgrade = HeaderValue::from_bytes(bytes).ok(),
+            name if !states_facts(name) => return Ok(Some(value)),
+            _ => {}
+        }
+        Ok(None)
     }
-    // RFC 9112, section 6.3.
-    let body = match (length, chunked) {
+
+    /// Reads a length. RFC 9110, section 8.6: what is said several times, in a list or in several fields, goes on once.
+    fn read_length(&mut self, bytes: &[u8], value: Range<usize>) -> Result<Option<Range<usize>>, Fault> {
+        let said_before = self.length.is_some();
+        let mut first = None;
+        for said in bytes.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            first.get_or_insert(said.len());
+            let said = content_length(said)?;
+            if self.length.is_some_and(|length| length != said) {
+                return Err(Fault::Head("the answer has several lengths"));
+            }
+            self.length = Some(said);
+        }
+        // White space around the value is gone, so that the first of a list begins where the value does.
+        Ok(first.filter(|_| !said_before).map(|first| value.start..value.start + first))
+    }
+
+    /// Returns the head. RFC 9112, section 6.3.
+    fn head(self, status: StatusCode, http11: bool, method: &Method, mut headers: Fields) -> Result<Head, Fault> {
+        let Self { connection, length, chunked, upgrade } = self;
+        // RFC 9110, section 7.6.1. How the body ends was read before, and is not for the server to take back.
+        for name in connection.names.iter().filter(|name| *name != header::CONTENT_LENGTH) {
+            headers.remove(name);
+        }
+        let body = body(status, (length, chunked), method)?;
+        let persists = !connection.close && (http11 || connection.keep_alive) && body != Decoder::UntilClose;
+        Ok(Head { status, headers, upgrade, body, persists })
+    }
+}
+
+/// Determines how the body ends. RFC 9112, section 6.3.
+fn body(status: StatusCode, framing: (Option<u64>, bool), method: &Method) -> Result<Decoder, Fault> {
+    Ok(match framing {
         // Two opinions on where the message ends may be an attempt at response splitting.
         (Some(_), true) => return Err(Fault::Head("the answer has both Transfer-Encoding and Content-Length")),
         _ if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => Decoder::Done,
@@ -196,9 +265,7 @@ fn read(
         (Some(0), false) => Decoder::Done,
         (Some(length), false) => Decoder::Length(length),
         (None, false) => Decoder::UntilClose,
-    };
-    let persists = !connection.close && (http11 || connection.keep_alive) && body != Decoder::UntilClose;
-    Ok(Head { status, headers, upgrade, body, persists })
+    })
 }
 
 /// The options of `Connection`.
@@ -211,8 +278,8 @@ struct Options {
 }
 
 impl Options {
-    fn read(&mut self, value: &HeaderValue) {
-        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+    fn read(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -225,7 +292,7 @@ impl Options {
 }
 
 /// Returns the end of the head: after its first empty line. Some simple servers end lines in LF alone, and every reader accepts
-/// that (RFC 9112, section 2.2), as `httparse` does, which refuses a bare CR.
+/// that (RFC 9112, section 2.2); a bare CR is refused.
 fn find_end(bytes: &[u8]) -> Option<usize> {
     memchr_iter(b'\n', bytes).find_map(|at| match bytes[at + 1..] {
         [b'\n', ..] => Some(at + 2),
@@ -234,33 +301,25 @@ fn find_end(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// Refuses a bare LF in trailers, which another reader might not take for a line end.
-fn check_line_ends(bytes: &[u8]) -> Result<(), Fault> {
-    let sound = memchr_iter(b'\n', bytes).all(|at| at > 0 && bytes[at - 1] == b'\r');
-    if sound { Ok(()) } else { Err(Fault::Framing("a trailer line ends in a bare LF")) }
+/// Parses the fields of a trailer section, whose lines end in CRLF: another reader might not take a bare LF for a line end.
+pub(super) fn trailers(mut bytes: BytesMut) -> Result<HeaderMap, Fault> {
+    let mut trailers = Fields::default();
+    field_lines::read::<Fault>(&mut bytes, 0, (LineEnds::Crlf, TRAILER_FIELDS), |_, known, name, value| {
+        trailers.read((known, name), value);
+        Ok(())
+    })?;
+    trailers.set_head(&bytes);
+    Ok((&trailers).into())
 }
 
-/// Converts one field, as a slice of its bytes.
-fn field(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Fault> {
-    let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Fault::Head("a field has no proper name"))?;
-    let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-    Ok((name, value.map_err(|_| Fault::Head("a field has no proper value"))?))
-}
-
-/// Parses the fields of a trailer section.
-pub(super) fn trailers(bytes: &Bytes) -> Result<HeaderMap, Fault> {
-    check_line_ends(bytes)?;
-    let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS];
-    let mut trailers = HeaderMap::new();
-    match httparse::parse_headers(bytes, &mut fields)? {
-        httparse::Status::Complete((end, fields)) if end == bytes.len() => {
-            for written in fields {
-                let (name, value) = field(bytes, written)?;
-                trailers.append(name, value);
-            }
-            Ok(trailers)
-        }
-        _ => Err(Fault::Framing("the trailer fields end before their end")),
+impl From<LineFault> for Fault {
+    fn from(fault: LineFault) -> Self {
+        Self::Head(match fault {
+            LineFault::Name => "a field has no proper name",
+            LineFault::Value => "a field has no proper value",
+            LineFault::TooMany => "the answer has too many fields",
+            LineFault::Structure => "the fields of the answer are malformed",
+        })
     }
 }
 
@@ -366,10 +425,7 @@ mod tests {
 
         let head = parse(&mut buffer, &Method::GET).unwrap().unwrap();
 
-        assert_eq!(
-            (&head.headers["x-a"], &head.headers["content-length"]),
-            (&HeaderValue::from_static("b"), &HeaderValue::from_static("9"))
-        );
+        assert_eq!(head.headers, Fields::of(&[("content-length", "9"), ("x-a", "b")]));
         assert_eq!(buffer, "1\r\n\r\n2\n\n");
         for end in 0..text.find("\n\n").unwrap() + 2 {
             assert!(parse(&mut BytesMut::from(&text[..end]), &Method::GET).unwrap().is_none(), "{end}");
@@ -383,9 +439,7 @@ mod tests {
 
         let head = head(text).unwrap().unwrap();
 
-        let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["content-length", "etag"]);
+        assert_eq!(head.headers, Fields::of(&[("content-length", "3"), ("etag", "\"1\"")]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! HTTP/1.1 towards a server, on `httparse`.
+//! HTTP/1.1 towards a server.
 //!
 //! It is our own codec for three reasons. A pooled connection will carry the next caller's response, so responses are read nearly
 //! as strictly as requests: double framing, lenient chunks, unrequested codings and surplus bytes end the connection. An exchange
@@ -45,8 +45,6 @@ pub(super) enum Fault {
     Io(#[source] io::Error),
     #[error("the connection ended in the middle of the answer")]
     Incomplete,
-    #[error("the head of the answer cannot be read")]
-    Parse(#[from] httparse::Error),
     #[error("{0}")]
     Head(&'static str),
     #[error("{0}")]
@@ -243,7 +241,7 @@ impl Connection {
                 if !head.is_interim() {
                     return Poll::Ready(Ok(head));
                 }
-                relay.pass(head.status, head.headers).map_err(Fault::Head)?;
+                relay.pass(head.status, (&head.headers).into()).map_err(Fault::Head)?;
             }
             let nothing_yet = self.read.is_empty() && relay.is_unused();
             match ready!(self.poll_read(context, READ)) {

@@ -8,7 +8,7 @@ mod verifies;
 use std::{collections::BTreeMap, convert::Infallible, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{Call, ResponseBody, Upstream, UpstreamConfig, UpstreamError, Upstreams};
 use crate::upstream::UpstreamRequest;
 use crate::{
+    base::{fields::Fields, response::Response},
     connection::Authority,
     refusal::{Reason, Refusal},
     settings::{ConfigDuration, Faults, Place},
