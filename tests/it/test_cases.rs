@@ -497,7 +497,7 @@ fn the_examples_have_cases_that_hold() {
 fn changes_of_the_examples_are_noticed_by_their_cases() {
     let folder = examples();
 
-    // `complete.yaml` shows every key, with partners that nobody is: its cases notice 168 of 197 changes, which takes minutes to count.
+    // `complete.yaml` shows every key, with certificates that nobody has: its cases notice 188 of 204 changes, which takes minutes to count.
     for config in ["entrada", "app-proxy", "own-identity", "front-door", "application-gateway", "shared-limits"] {
         let config = &format!("{config}.yaml");
         let ran = Ran::of(&mut command(folder.path(), &["test", config, "--mutate", "--require-score", "100"]));
