@@ -1,15 +1,15 @@
 //! The evidence by which a request was judged, for judging it once more: beside the answer by another config, or later from its record.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use crate::{
-    base::fields::Fields,
+    base::{buffers, fields::Fields},
     entra::{Moment, PayloadForm, Verified, VerifiedWith, Verifier},
     expression::KnownFacts,
     graph::GraphAnswer,
     partner::KeyMark,
     refusal::Reason,
-    request::TokenPlace,
+    request::{Captures, TokenPlace},
 };
 
 /// The evidence of one request.
@@ -25,6 +25,8 @@ pub struct Evidence {
     pub keys: Vec<KeyEvidence>,
     /// The header fields as received, if the route's policies see fewer.
     pub headers: Option<Fields>,
+    /// The index of the route that another config has found, and its captures, where this one has the same routes.
+    pub found: Option<(usize, Captures)>,
     /// The facts of the request that a record tells; `None` while the request itself is there.
     pub recorded: Option<Box<KnownFacts>>,
 }
@@ -64,7 +66,44 @@ pub enum Earlier {
     Unknown,
 }
 
+/// The most rooms for evidence that a thread keeps for reuse.
+const ROOMS: usize = 64;
+/// The most tokens for which a room is kept.
+const MOST_TOKENS: usize = 8;
+
+/// The room of evidence that nobody uses.
+struct Room(Box<Evidence>);
+
+thread_local! {
+    static SPARE: RefCell<Vec<Room>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Evidence {
+    /// Makes the empty evidence of a request, in room that the thread has left if there is some.
+    pub(crate) fn begin(for_candidate: bool) -> Box<Self> {
+        let mut room = SPARE.with_borrow_mut(Vec::pop).map_or_else(Box::default, |Room(room)| room);
+        room.for_candidate = for_candidate;
+        room
+    }
+
+    /// Keeps the room for another request, without what is in it.
+    pub(crate) fn keep(mut self: Box<Self>) {
+        let Self { for_candidate, tokens, graph, keys, headers, found, recorded } = &mut *self;
+        *for_candidate = false;
+        tokens.clear();
+        graph.clear();
+        keys.clear();
+        headers.take().into_iter().for_each(buffers::keep_fields);
+        (*found, *recorded) = (None, None);
+        if self.tokens.capacity() <= MOST_TOKENS {
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < ROOMS {
+                    spare.push(Room(self));
+                }
+            });
+        }
+    }
+
     /// Returns what is known of the token in this place, for a verifier of this name.
     pub(crate) fn of(&self, place: &TokenPlace, verifier: &Verifier, name: &str, now: Moment) -> Earlier {
         for token in self.tokens.iter().filter(|token| token.place == *place) {

@@ -32,10 +32,7 @@ use crate::{
     expression::{ErrorFacts, Facts, Variables},
     listener::{BytesRead, Connection, Sent},
     partner::{Access, ApiKey, Partner},
-    refusal::{
-        Reason,
-        trace::{StandIn, Trace},
-    },
+    refusal::{Reason, trace::Trace},
     request::{Captures, IncomingRequest, NamedToken, Relayed, RequestId, TokenPlace, TraceContext},
     upstream::Upstream,
 };
@@ -133,7 +130,7 @@ impl Exchange {
     /// Starts the exchange of a request that is judged once more, of which only the decision is wanted.
     pub(crate) fn again(original: &mut Self, connection: Arc<Connection>) -> Self {
         let clock = Clock::standing(original.began);
-        let trace = Trace::trial(StandIn::for_decision(), false);
+        let trace = Trace::decision();
         let mut again = Self::with(clock, connection, original.worker, original.began, original.id.clone(), trace);
         again.evidence = original.evidence.take();
         again

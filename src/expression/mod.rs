@@ -75,7 +75,7 @@ use std::{borrow::Cow, fmt, thread};
 
 use http::HeaderName;
 
-pub(crate) use self::template::{HeaderTextError, Template, condition, field_value, header_value};
+pub(crate) use self::template::{EMPTY, HeaderTextError, Template, condition, field_value, header_value, judged_value};
 use self::{
     check::Subject,
     evaluate::Evaluator,

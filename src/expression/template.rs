@@ -152,6 +152,9 @@ fn after_quoted(bytes: &[u8], start: usize) -> Option<usize> {
     None
 }
 
+/// The error of a value that no backend could tell from none.
+pub(crate) const EMPTY: EvaluationError = EvaluationError::Unfit("the value is the empty text");
+
 /// The reason why a value cannot stand in a header field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeaderTextError {
@@ -173,10 +176,25 @@ pub(crate) fn header_value(expression: &Expression, facts: &Facts<'_>) -> Result
     field_value(&text)
 }
 
+/// Checks that an expression has a value for a header field, which is not the empty text.
+pub(crate) fn judged_value(expression: &Expression, facts: &Facts<'_>) -> Result<(), HeaderTextError> {
+    let text = expression.evaluate(facts)?.into_text().map_err(|_| HeaderTextError::NotText)?;
+    clean(&text)?;
+    if text.is_empty() { Err(EMPTY.into()) } else { Ok(()) }
+}
+
+fn clean(text: &str) -> Result<(), HeaderTextError> {
+    let printable = |byte: &u8| (b' '..=b'~').contains(byte);
+    let clean = if text.as_bytes().iter().all(printable) {
+        !text.starts_with(' ') && !text.ends_with(' ')
+    } else {
+        !text.chars().any(char::is_control) && text.trim() == text
+    };
+    if clean { Ok(()) } else { Err(HeaderTextError::Unclean) }
+}
+
 /// Returns a text as the value of a header field.
 pub(crate) fn field_value(text: &str) -> Result<HeaderValue, HeaderTextError> {
-    if text.chars().any(char::is_control) || text.trim() != text {
-        return Err(HeaderTextError::Unclean);
-    }
+    clean(text)?;
     HeaderValue::from_maybe_shared(buffers::bytes(text.as_bytes())).map_err(|_| HeaderTextError::Unclean)
 }

@@ -45,7 +45,7 @@ use http_body::Body as _;
 use crate::{
     audit::{AuditLog, WorkerLog},
     authorization::AfterRefusal,
-    base::{fields::Known, lock::lock, response::Response},
+    base::{buffers, fields::Known, lock::lock, response::Response},
     caller::Caller,
     connection::{ConnectionEvent, Scheme},
     exchange::{Decision, Evidence, Exchange, Timings},
@@ -318,10 +318,12 @@ async fn forward(
     }
 
     // A target that no route accepts by name is refused as such, not as one that leads nowhere: where it leads is the question.
-    let found = find(runtime, incoming).or_else(|refusal| {
-        incoming.target.accepted_by(Ambiguities::NONE)?;
-        Err(refusal)
-    })?;
+    let known = exchange.evidence.as_mut().and_then(|evidence| evidence.found.take());
+    let found =
+        known.map_or_else(|| find(runtime, incoming), |(route, captures)| Ok(Found { route, captures })).or_else(|refusal| {
+            incoming.target.accepted_by(Ambiguities::NONE)?;
+            Err(refusal)
+        })?;
     let route = &runtime.routes[found.route];
     exchange.route = Some(runtime.label(found.route));
     decide::is_decided(exchange, found.route)?;
@@ -340,17 +342,27 @@ async fn forward(
     route.admits(incoming, received.scheme)?;
     route.limits.hold(incoming, &mut received.body)?;
     exchange.max_stream = route.limits.max_stream;
+    let mut claimed = true;
     if let Some(evidence) = exchange.evidence.as_mut().filter(|evidence| !evidence.is_recorded()) {
         // For whoever judges the request once more, as it was received.
-        let changes = route.trusted_headers.is_some() || route.reserved.claims_some(&incoming.headers, &route.read);
-        evidence.headers = changes.then(|| incoming.headers.clone());
+        claimed = route.reserved.claims_some(&incoming.headers, &route.read);
+        evidence.headers = (claimed || route.trusted_headers.is_some()).then(|| incoming.headers.clone());
     }
     if let Some(trusted) = &route.trusted_headers {
         // What is not believed is gone before a policy could read it.
         trusted.admit(exchange.connection.maker(), &runtime.clock, incoming)?;
     }
 
-    let mut outgoing = outgoing::from_incoming(incoming, &route.reserved, &route.read);
+    let mut outgoing = match exchange.trace.decision_alone() {
+        Some(stand_in) if !route.judges_upstream_fields => {
+            stand_in.fields_unread = true;
+            if claimed {
+                route.reserved.remove_claimed(&mut incoming.headers, &route.read);
+            }
+            outgoing::without_fields(incoming)
+        }
+        _ => outgoing::from_incoming(incoming, &route.reserved, &route.read),
+    };
     let incoming = &*incoming;
     if let Some(trusted) = &route.trusted_headers {
         trusted.hand_on(incoming, &mut outgoing);
@@ -401,7 +413,11 @@ async fn forward(
                     .filter(|_| route.websocket && incoming.asks_for_websocket() && outgoing.method == incoming.method),
                 informational: received.body.take_informational(),
             };
-            upstream_exchange.send(exchange, &mut outgoing, &mut received.body).await?
+            let sent = upstream_exchange.send(exchange, &mut outgoing, &mut received.body).await;
+            if exchange.trace.decides_only() {
+                buffers::keep_fields(mem::take(&mut outgoing.headers));
+            }
+            sent?
         }
         Action::Service => Box::pin(inner::call(route, exchange, incoming, outgoing, received)).await?,
     };

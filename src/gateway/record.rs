@@ -59,7 +59,7 @@ impl Recorder {
         let worker = self.exchange.worker;
         let for_candidate = self.state.candidates.as_ref().is_some_and(|candidates| candidates.takes(worker));
         if for_candidate || self.runtime.recorded.is_for_replay() {
-            self.exchange.evidence = Some(Box::new(Evidence { for_candidate, ..Evidence::default() }));
+            self.exchange.evidence = Some(Evidence::begin(for_candidate));
         }
     }
 
@@ -100,6 +100,7 @@ impl Recorder {
         }
         let candidate = self.judge_beside();
         self.state.log.append(|buffer, id| request_record::write(buffer, id, self, duration, candidate.as_ref()));
+        self.exchange.evidence.take().into_iter().for_each(Evidence::keep);
         if let Some(incoming) = &mut self.incoming {
             buffers::keep_fields(std::mem::take(&mut incoming.headers));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use serde_json::Value;
@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::replayed::ReplayNames;
 use crate::{
     audit::line::{LONGEST, Line, Prepared, address, number, object, plain, socket_address, text},
+    base::lock::lock,
     caller::{AddressSource, Caller},
     config::Document,
     entra::token::Claims,
@@ -98,7 +99,11 @@ fn short(value: &Value) -> String {
 
 /// The part of a connection, kept with it.
 #[derive(Debug, Default)]
-pub(super) struct ConnectionPart(OnceLock<ConnectionMembers>);
+pub(super) struct ConnectionPart {
+    members: OnceLock<ConnectionMembers>,
+    /// The connection as the candidate with this id sees it.
+    beside: Mutex<Option<(u64, Arc<Connection>)>>,
+}
 
 #[derive(Debug)]
 struct ConnectionMembers {
@@ -110,6 +115,31 @@ struct ConnectionMembers {
 }
 
 impl ConnectionPart {
+    /// Returns the connection as a candidate sees it: made once for all its requests.
+    pub(super) fn beside(
+        connection: &Connection,
+        candidate: u64,
+        make: impl FnOnce() -> Option<Connection>,
+    ) -> Option<Arc<Connection>> {
+        let made: Arc<Self>;
+        let part = match connection.recorded.get::<Self>() {
+            Some(part) => part,
+            None => {
+                made = connection.recorded.get_or_default().unwrap_or_default();
+                &made
+            }
+        };
+        let mut known = lock(&part.beside);
+        if let Some((of, connection)) = &*known
+            && *of == candidate
+        {
+            return Some(connection.clone());
+        }
+        let made = Arc::new(make()?);
+        *known = Some((candidate, made.clone()));
+        Some(made)
+    }
+
     /// Writes the members of the connection, and the caller.
     pub(super) fn write(line: &mut Line<'_>, connection: &Connection, caller: Option<&Caller>) {
         let kept = connection.recorded.get::<Self>();
@@ -121,7 +151,7 @@ impl ConnectionPart {
                 &made
             }
         };
-        let part = part.0.get_or_init(|| ConnectionMembers::of(connection));
+        let part = part.members.get_or_init(|| ConnectionMembers::of(connection));
         line.prepared(&part.all);
         match caller {
             Some(caller) if caller.source == AddressSource::Peer && caller.address == part.peer => line.prepared(&part.caller),

@@ -126,6 +126,17 @@ impl PolicyList {
         }
     }
 
+    /// Returns whether a decision depends on the fields that the upstream's request has by then.
+    pub(crate) fn judges_upstream_fields(&self) -> bool {
+        let mut found = false;
+        self.each(&mut |entry| {
+            if let InboundPolicy::SetHeader(policy) = &entry.policy {
+                found |= policy.depends_on_others();
+            }
+        });
+        found
+    }
+
     /// Returns whether preflights of browsers are answered.
     pub fn answers_preflights(&self) -> bool {
         self.iter().any(|entry| matches!(entry.policy, InboundPolicy::Cors(_)))

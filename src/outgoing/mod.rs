@@ -4,4 +4,4 @@ pub(crate) mod field;
 mod request;
 mod token_place;
 
-pub(crate) use self::request::{from_incoming, set_forwarding_headers};
+pub(crate) use self::request::{from_incoming, set_forwarding_headers, without_fields};

@@ -40,6 +40,13 @@ pub(crate) fn from_incoming(incoming: &mut IncomingRequest, reserved: &Reserved,
     UpstreamRequest { method: incoming.method.clone(), path: target.path.clone(), query: target.query.clone(), headers }
 }
 
+/// Makes a request with the target of an incoming one, and none of its fields: where only the decision on it is wanted, nobody gets it.
+pub(crate) fn without_fields(incoming: &IncomingRequest) -> UpstreamRequest {
+    let target = &incoming.target;
+    let (path, query) = (target.path.clone(), target.query.clone());
+    UpstreamRequest { method: incoming.method.clone(), path, query, headers: buffers::fields() }
+}
+
 /// Sets the forwarding headers: `X-Forwarded-For`, `-Proto`, `-Host`, `X-Request-Id` and the trace context.
 ///
 /// `X-Forwarded-For` is the caller's address alone. What earlier hops stated is either not trusted or of no use to a backend,

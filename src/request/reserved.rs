@@ -18,7 +18,7 @@ use http::HeaderName;
 
 use self::known::Prefixes;
 use crate::{
-    base::fields::{Fields, Name, Sorted},
+    base::fields::{Fields, Known, Name, Sorted},
     settings::{Faults, Place},
 };
 
@@ -150,7 +150,9 @@ pub struct Reserved {
     /// Open addressing, a power of two, at most half full.
     slots: Box<[Option<Slot>]>,
     beginnings: &'static Prefixes,
-    /// The outline of the names of each first letter: most names of requests do not fit into it, and are not looked up at all.
+    /// The verdict on each name that has a number: nearly all that requests bring.
+    numbered: [Option<Stops>; Known::ALL.len()],
+    /// The outline of the names of each first letter: most other names of requests do not fit into it, and are not looked up at all.
     outlines: [Outline; LETTERS],
 }
 
@@ -235,33 +237,50 @@ impl Reserved {
             }
             slots[at].get_or_insert(name);
         }
-        Self { slots: slots.into(), beginnings, outlines }
+        let mut reserved = Self { slots: slots.into(), beginnings, numbered: [None; Known::ALL.len()], outlines };
+        for known in &Known::ALL[1..] {
+            reserved.numbered[*known as usize] = reserved.find(known.text().as_bytes());
+        }
+        reserved
+    }
+
+    /// Returns the reason why a field is not forwarded, if there is one.
+    fn verdict(&self, name: Name<'_>) -> Option<Stops> {
+        match name.known() {
+            Known::Other => self.find(name.as_bytes()),
+            known => self.numbered[known as usize],
+        }
     }
 
     /// Returns whether the name is reserved.
     pub fn contains<'n>(&self, name: impl Into<Name<'n>>) -> bool {
-        matches!(self.find(name.into().as_bytes()), Some(Stops::Reserved | Stops::Platform | Stops::Identity))
+        matches!(self.verdict(name.into()), Some(Stops::Reserved | Stops::Platform | Stops::Identity))
     }
 
     /// Returns the lot of a caller's field. What is reserved, or belongs to the connection, is not forwarded. What identifies the caller
     /// goes, so that no policy takes it for the gateway's or a platform's; except for the fields in `read`, whose readers check who wrote
     /// them.
     pub(crate) fn sort(&self, name: Name<'_>, read: &[HeaderName]) -> Sorted {
-        match self.find(name.as_bytes()) {
+        match self.verdict(name) {
             None => Sorted::Passes,
             Some(Stops::Identity | Stops::Platform) if !read.iter().any(|read| name == *read) => Sorted::Goes,
             Some(_) => Sorted::Stays,
         }
     }
 
-    /// Returns whether a field is not even for policies to read.
+    /// Removes the fields that are not even for policies to read.
+    pub(crate) fn remove_claimed(&self, headers: &mut Fields, read: &[HeaderName]) {
+        headers.remove_if(|name| self.sort(name, read) == Sorted::Goes);
+    }
+
+    /// Returns whether [`remove_claimed`](Self::remove_claimed) would remove something.
     pub(crate) fn claims_some(&self, headers: &Fields, read: &[HeaderName]) -> bool {
         headers.names().any(|name| self.sort(name, read) == Sorted::Goes)
     }
 
     /// Returns whether a caller's field of this name is not forwarded: it is reserved, or belongs to the connection.
     pub fn stops<'n>(&self, name: impl Into<Name<'n>>) -> bool {
-        self.find(name.into().as_bytes()).is_some()
+        self.verdict(name.into()).is_some()
     }
 
     /// Returns the names that are reserved whatever the config says.

@@ -228,6 +228,7 @@ impl<'a> RouteBuilder<'a> {
             metadata: None,
             reserved: Reserved::always(),
             read: Box::default(),
+            judges_upstream_fields: false,
             counters: self.metrics.route(name, self.workers),
         })
     }
@@ -359,6 +360,7 @@ impl<'a> RouteBuilder<'a> {
         if let Some(authorization) = &authorization {
             authorization.check_audiences(&audiences(&policies), &place.key("authorization"), faults);
         }
+        let judges_upstream_fields = backend_assertion.is_some() || inbound.judges_upstream_fields();
         Some(Route {
             name: config.name.as_str().into(),
             accept: config.accept.iter().copied().collect::<Ambiguities>(),
@@ -381,6 +383,7 @@ impl<'a> RouteBuilder<'a> {
             metadata: None,
             reserved: Reserved::always(),
             read: read.into(),
+            judges_upstream_fields,
             counters: self.metrics.route(&config.name, self.workers),
         })
     }

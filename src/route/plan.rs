@@ -67,6 +67,8 @@ pub struct Route {
     pub reserved: Arc<Reserved>,
     /// The reserved names that policies of the route read nevertheless: they check who wrote them.
     pub read: Box<[HeaderName]>,
+    /// True if a decision depends on the fields that the upstream's request has.
+    pub judges_upstream_fields: bool,
     /// The counters, one for each worker.
     pub counters: Arc<[Counters]>,
 }

@@ -12,7 +12,7 @@
 //! another case is refused, since a caller could otherwise bypass that route. The same holds for paths that Windows reads as
 //! others. Routes to other upstreams match as written.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use http::{HeaderValue, Method};
 
@@ -48,6 +48,8 @@ pub struct RouteTable {
     folds: Vec<bool>,
     /// The ambiguities that each route accepts in a target.
     accepts: Vec<Ambiguities>,
+    /// The digest of all that decides which route a request has: tables with the same one find the same routes, by their indices.
+    digest: [u8; 32],
 }
 
 /// The pattern of a route, and the settings that affect it.
@@ -88,7 +90,10 @@ impl RouteTable {
     pub fn build<'a>(matching: impl IntoIterator<Item = Matching<'a>>, faults: &mut Faults) -> Self {
         let mut table = Self::default();
         let mut patterns = Vec::new();
+        let mut written = String::new();
         for (route, Matching { name, config, at: (place, key), folds, accepts }) in matching.into_iter().enumerate() {
+            // Writing to a text cannot fail. Debug quotes texts, so that no two patterns are written alike.
+            let _ = writeln!(written, "{config:?} {folds} {accepts:?}");
             table.places.push(place.clone());
             table.route_names.push(name.into());
             table.folds.push(folds);
@@ -107,7 +112,14 @@ impl RouteTable {
             served.written.finish();
             served.folded.iter_mut().for_each(Paths::finish);
         }
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, written.as_bytes());
+        table.digest.copy_from_slice(digest.as_ref());
         table
+    }
+
+    /// Returns whether another table finds the same routes as this one, by their indices and with the same captures.
+    pub(crate) fn finds_alike(&self, other: &Self) -> bool {
+        self.digest == other.digest
     }
 
     fn insert(&mut self, route: usize, pattern: &Pattern, place: &Place, faults: &mut Faults) {

@@ -4,6 +4,7 @@ use entrada::{
     CandidateSample, Reason, ServerOptions,
     dev_tenant::{App, DevTenant, Options, User},
 };
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Gateway, ORDERS_TOKEN, Upstream, config};
@@ -217,6 +218,61 @@ async fn the_caller_is_the_one_of_the_candidates_listener() {
 
     assert_eq!(bed.verdict("/orders/1").await["code"], "caller-address-not-allowed");
     assert_eq!(bed.verdict("/orders/2").await["verdict"], "allow");
+
+    // Another candidate sees the same connection by its own rules.
+    bed.candidate("name: orders", "name: renamed");
+    bed.gateway.get("/orders/3").header("X-Forwarded-For", "192.0.2.9").send().await.assert_allowed();
+    assert_eq!(bed.verdict("/orders/3").await["verdict"], "allow");
+}
+
+/// The same routes with other rules: the captures are those of the path, and a preflight is answered by the rules of the candidate.
+#[tokio::test]
+async fn the_same_routes_have_the_candidates_rules() {
+    let route = "- { name: orders, match: { path: '/orders/{id}' }, anonymous: true, inbound: [ authorize: { condition: \"@(captures.id != 'x')\" } ], upstream: backend }";
+    let bed = Bed::with(route, "").await;
+    bed.candidate("captures.id != 'x'", "captures.id == '7'");
+
+    for (path, verdict) in [("/orders/7", "allow"), ("/orders/8", "deny"), ("/orders/7/lines", "allow")] {
+        bed.gateway.get(path).send().await.assert_allowed();
+        assert_eq!(bed.verdict(path).await["verdict"], verdict, "{path}");
+    }
+
+    let cors = "cors: { allowed-origins: ['https://a.example'], allowed-methods: [GET] }";
+    bed.candidate("inbound: [ ", &format!("inbound: [ {cors}, "));
+    let preflight = bed.gateway.request(Method::OPTIONS, "/orders/x").header("Origin", "https://a.example");
+    preflight.header("Access-Control-Request-Method", "GET").send().await.assert_refused(Reason::NotAuthorized);
+    assert_eq!(bed.verdict("/orders/x").await["verdict"], "allow");
+}
+
+/// A header of the candidate's whose value is not there refuses, also where nobody would get the header; and what is there already
+/// decides whether it is needed.
+#[tokio::test]
+async fn headers_that_nobody_gets_are_judged() {
+    let header = "set-header: { name: X-Team, value: \"@(request.headers['x-group'])\" }";
+    let bed = Bed::with(&orders(header, "anonymous: true"), "").await;
+    let sent = |path: &'static str, fields: &'static [(&str, &str)]| {
+        fields.iter().fold(bed.gateway.get(path), |request, (name, value)| request.header(*name, *value))
+    };
+    for (path, value, more, fields, code) in [
+        ("/orders/1", "request.headers['x-other']", "", &[("X-Group", "a")][..], Some("header-value-unavailable")),
+        ("/orders/2", "request.headers['x-other']", "", &[("X-Group", "a"), ("X-Other", "b")][..], None),
+        ("/orders/3", "request.headers['x-other'] + 'é'", "", &[("X-Group", "a"), ("X-Other", "b")][..], None),
+        (
+            "/orders/4",
+            "' ' + request.headers['x-other']",
+            "",
+            &[("X-Group", "a"), ("X-Other", "b")][..],
+            Some("header-value-unavailable"),
+        ),
+        ("/orders/5", "request.headers['x-other']", ", exists-action: skip", &[("X-Group", "a"), ("X-Team", "t")][..], None),
+        ("/orders/6", "request.headers['x-other']", ", when-absent: skip", &[("X-Group", "a")][..], None),
+    ] {
+        let changed = format!("set-header: {{ name: X-Team, value: \"@({value})\"{more} }}");
+        bed.candidate(header, &changed);
+        sent(path, fields).send().await.assert_allowed();
+        let verdict = bed.verdict(path).await;
+        assert_eq!(verdict.get("code").and_then(Value::as_str), code, "{path}: {verdict}");
+    }
 }
 
 /// Attack: whoever is limited must neither pass nor be limited sooner because a candidate looks on.

@@ -1,6 +1,7 @@
 //! Injected time, so that expiry, refresh and rollover can be tested without waiting.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -45,7 +46,16 @@ impl Clock {
 
     /// Returns a clock that stands still at a moment of another one, whose scales it has.
     pub fn standing(at: Reading) -> Self {
-        Self(Source::Standing(Arc::new(at)))
+        // Nearly always the last such clock of the thread is gone, and its memory can be had again.
+        thread_local!(static LAST: RefCell<Option<Arc<Reading>>> = const { RefCell::new(None) });
+        LAST.with_borrow_mut(|last| {
+            if let Some(known) = last.as_mut().and_then(Arc::get_mut) {
+                *known = at;
+            } else {
+                *last = None;
+            }
+            Self(Source::Standing(last.get_or_insert_with(|| Arc::new(at)).clone()))
+        })
     }
 
     /// Returns seconds since 1970, UTC.

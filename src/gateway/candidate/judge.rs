@@ -3,9 +3,11 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
 };
+
+use http::Method;
 
 use super::{
     Candidate, CandidateVerdict, Candidates,
@@ -15,12 +17,18 @@ use crate::{
     base::lock::lock,
     caller::Caller,
     exchange::{Decision, Exchange, Outcome},
-    gateway::{Received, Recorder, answer::ResponseBody, forward, lifetime::admit_certificate, runtime::Snapshot},
+    gateway::{
+        Received, Recorder, answer::ResponseBody, forward, lifetime::admit_certificate, recorded::ConnectionPart,
+        runtime::Snapshot,
+    },
     listener::{Connection, RequestBody},
     refusal::{Reason, Stop},
     request::IncomingRequest,
     telemetry::NO_ROUTE,
 };
+
+/// The fact that a credential's token was not acquired.
+const OWN_TOKEN: &str = "the token of the gateway's credential";
 
 /// The verdict of the active config, as far as a candidate's can be compared with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +117,14 @@ impl Candidate {
 
     /// Judges a request; `None` if there is nothing to judge: no head that could be read, or nobody who waited for a verdict.
     fn judge(&self, recorder: &mut Recorder) -> Option<CandidateVerdict> {
-        let (exchange, incoming) = (&mut recorder.exchange, recorder.incoming.as_mut()?);
+        let Recorder { exchange, incoming, runtime, .. } = recorder;
+        let incoming = incoming.as_mut()?;
         if matches!(exchange.outcome.decision, Decision::Pending | Decision::Refused(Reason::ClientLeft)) {
             return None;
         }
         let snapshot = &self.snapshots[exchange.worker];
-        let Some(connection) = connection(&exchange.connection, snapshot) else {
+        let served = &exchange.connection;
+        let Some(connection) = ConnectionPart::beside(served, self.id, || connection(served, snapshot)) else {
             let judged_without = vec!["the listener, which the candidate does not have".to_owned()];
             return Some(CandidateVerdict {
                 digest: self.digests[exchange.worker].clone(),
@@ -124,7 +134,13 @@ impl Candidate {
                 judged_without,
             });
         };
-        let mut again = Exchange::again(exchange, Arc::new(connection));
+        let mut again = Exchange::again(exchange, connection);
+        if let (Some(route), Some(evidence)) = (&exchange.route, &mut again.evidence)
+            && incoming.method != Method::OPTIONS
+            && runtime.table.finds_alike(&snapshot.table)
+        {
+            evidence.found = Some((route.index, exchange.captures.clone()));
+        }
         // As it was received, before and after: the record tells the request, and not what policies left of it.
         let received = |again: &mut Exchange| again.evidence.as_mut().and_then(|evidence| evidence.headers.take());
         if let Some(received) = received(&mut again) {
@@ -147,22 +163,26 @@ impl Candidate {
             Err(Stop::Refuse(refusal)) => Some((refusal.reason, refusal.code().into())),
             Ok(()) | Err(Stop::Respond(_)) => None,
         };
-        let (_, stand_in) = again.trace.take();
-        let (mut judged_without, unknown) = stand_in.map(|it| (it.unasked, it.unknown)).unwrap_or_default();
-        judged_without.retain(|fact| *fact != "the token of the gateway's credential");
+        let (unasked, unknown) = again.trace.end_decision();
         let verdict = match &refused {
             _ if !unknown.is_empty() => "unknown",
             None => "allow",
             Some((reason, _)) if reason.status().is_server_error() => "error",
             Some(_) => "deny",
         };
-        let facts = judged_without.into_iter().map(str::to_owned);
+        let mut judged_without = Vec::new();
+        // Nearly always there is nothing.
+        if !unknown.is_empty() || !unasked.is_empty() {
+            judged_without.extend(unknown.into_iter().map(std::borrow::Cow::into_owned));
+            // Whether it can be had says nothing about the caller.
+            judged_without.extend(unasked.into_iter().filter(|fact| *fact != OWN_TOKEN).map(str::to_owned));
+        }
         CandidateVerdict {
             digest: self.digests[again.worker].clone(),
             verdict,
             code: refused.map(|(_, code)| code).filter(|_| verdict != "unknown"),
             route: again.route.as_ref().map(|route| route.name().clone()),
-            judged_without: unknown.into_iter().map(std::borrow::Cow::into_owned).chain(facts).collect(),
+            judged_without,
         }
     }
 }

@@ -43,6 +43,8 @@ const LONGEST_TOKEN: u64 = 8 << 10;
 /// The step of the sampling sequence: the golden ratio of 2^64, so that no regularity of the requests meets one of the sample.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
 /// The place of the candidate, which may be replaced or empty. Lives as long as the process.
 #[derive(Debug)]
 pub struct Candidates {
@@ -84,6 +86,8 @@ pub struct Candidate {
     pub digest: Box<str>,
     /// The time since when it judges, in seconds since 1970.
     pub since: u64,
+    /// Tells it from all other candidates of the process.
+    id: u64,
     runtime: Arc<Runtime>,
     /// A reference for each worker.
     snapshots: Box<[Snapshot]>,
@@ -200,6 +204,7 @@ impl Candidate {
         Ok(Self {
             digest: runtime.digest.clone(),
             since: clock.unix_seconds(),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             snapshots: (0..workers).map(|_| runtime.clone().into()).collect(),
             digests: (0..workers).map(|_| (&*runtime.digest).into()).collect(),
             counts: (0..workers).map(|_| Counts::default()).collect(),

@@ -26,7 +26,7 @@ use crate::outgoing::field::{Unavailable, joined, literal, name};
 use crate::{
     base::{clock::Clock, fields::Fields},
     exchange::Exchange,
-    expression::{EvaluationError, Expression, Facts, HeaderTextError, Template, header_value},
+    expression::{EMPTY, Expression, Facts, HeaderTextError, Template, header_value, judged_value},
     refusal::Stop,
     request::{Claim, IncomingRequest, remove_folded},
     settings::{Faults, HeaderText, LiveSecret, Place},
@@ -126,8 +126,6 @@ const APART: [HeaderName; 12] = [
     header::RETRY_AFTER,
 ];
 
-const EMPTY: EvaluationError = EvaluationError::Unfit("the value is the empty text");
-
 impl PolicySettings for SetHeaderConfig {
     fn depends_on(&self) -> DependsOn {
         DependsOn::Captures
@@ -145,7 +143,22 @@ impl SetHeader {
         incoming: &IncomingRequest,
         outgoing: &mut UpstreamRequest,
     ) -> Result<(), Stop> {
+        if exchange.trace.leaves_fields_unread()
+            && let Values::Made { parts, .. } = &self.values
+            && let [Part::Expression(expression)] = parts.as_slice()
+        {
+            return Ok(self.judge(expression, &exchange.facts(incoming))?);
+        }
         Ok(self.apply(exchange, incoming, &mut outgoing.headers)?)
+    }
+
+    /// Judges the value as [`value`](Self::value) does, where nobody gets it.
+    fn judge(&self, expression: &Expression, facts: &Facts<'_>) -> Result<(), Unavailable> {
+        match judged_value(expression, facts) {
+            Ok(()) => Ok(()),
+            Err(HeaderTextError::Evaluation(_)) if self.when_absent == WhenAbsent::Skip => Ok(()),
+            Err(error) => Err(self.unavailable(error)),
+        }
     }
 
     pub(crate) fn build(config: &SetHeaderConfig, place: &Place, context: &mut BuildContext<'_>) -> Option<Self> {
@@ -182,6 +195,11 @@ impl SetHeader {
 
     pub(crate) fn apply(&self, exchange: &Exchange, incoming: &IncomingRequest, headers: &mut Fields) -> Result<(), Unavailable> {
         self.set(&exchange.facts(incoming), &exchange.clock, headers)
+    }
+
+    /// Returns whether the fields that are there decide whether a value is needed, which may be unavailable.
+    pub(crate) const fn depends_on_others(&self) -> bool {
+        matches!((&self.action, &self.values), (ExistsAction::Skip, Values::Made { .. }))
     }
 
     /// Returns the field's name.

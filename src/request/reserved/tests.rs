@@ -294,6 +294,24 @@ proptest! {
             None => folded == fold(listed),
         });
 
-        prop_assert_eq!(names.finish(None).find(text.as_bytes()).is_some(), listed, "{}", text);
+        let reserved = names.finish(None);
+        prop_assert_eq!(reserved.find(text.as_bytes()).is_some(), listed, "{}", text);
+        if let Ok(name) = HeaderName::from_bytes(text.as_bytes()) {
+            prop_assert_eq!(reserved.stops(&name), reserved.find(name.as_str().as_bytes()).is_some(), "{}", text);
+        }
     }
+}
+
+#[test]
+fn the_verdict_on_a_name_with_a_number_is_that_of_its_text() {
+    let mut names = ReservedNames::default();
+    names.claim(&name("Accept-Language"), Claim::Identity);
+    names.claim(&name("Etag"), Claim::Override);
+    let reserved = names.finish(None);
+
+    for known in &Known::ALL[1..] {
+        assert_eq!(reserved.verdict((*known).into()), reserved.find(known.text().as_bytes()), "{known:?}");
+    }
+    assert_eq!(reserved.sort(Known::AcceptLanguage.into(), &[]), Sorted::Goes);
+    assert_eq!(reserved.sort(Known::Etag.into(), &[]), Sorted::Stays);
 }

@@ -40,6 +40,25 @@ fn route(table: &RouteTable, host: &str, target: &str) -> Result<usize, Reason> 
 }
 
 #[test]
+fn tables_find_alike_only_if_all_that_decides_is_the_same() {
+    let routes = ["{ hosts: [api.contoso.example], path: '/a/{id}' }", "{ path: /b, methods: [GET] }"];
+    let own = table(&routes);
+
+    assert!(own.finds_alike(&table(&routes)));
+    for other in [
+        vec![routes[1], routes[0]],
+        vec![routes[0]],
+        vec![routes[0], "{ path: /b, methods: [GET, PUT] }"],
+        vec![routes[0], "{ exact-path: /b, methods: [GET] }"],
+        vec!["{ hosts: [api.contoso.example], path: '/a/{name}' }", routes[1]],
+        vec!["{ path: '/a/{id}' }", routes[1]],
+    ] {
+        assert!(!own.finds_alike(&table(&other)), "{other:?}");
+    }
+    assert!(!own.finds_alike(&build_folding(&routes, |index| index == 1).0));
+}
+
+#[test]
 fn the_most_specific_host_decides_and_there_is_no_way_back() {
     let table = table(&[
         "{ hosts: [api.contoso.example], path: /a }",

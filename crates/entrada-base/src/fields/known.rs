@@ -95,6 +95,9 @@ const BY_PLACE: [Known; PLACES] = {
 const _: () = assert!(ALL.len() <= u64::BITS as usize);
 
 impl Known {
+    /// All names in the order of their numbers, [`Other`](Self::Other) first.
+    pub const ALL: &[Self] = ALL;
+
     /// Returns the name's number; [`Other`](Self::Other) for a name that is not among them. It must be lower-case.
     #[inline]
     pub fn of(name: &[u8]) -> Self {

@@ -1,6 +1,6 @@
 //! The decision trace: the result of each policy and the values it examined.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cell::Cell, mem, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -23,6 +23,11 @@ struct Reading {
     steps: Vec<Step>,
     unread: bool,
     stand_in: Option<StandIn>,
+}
+
+thread_local! {
+    /// The room of the thread's last decision: with nothing in it but the stand-in, which has nothing to tell.
+    static SPARE: Cell<Option<Box<Reading>>> = const { Cell::new(None) };
 }
 
 /// The result of one policy or station.
@@ -76,6 +81,8 @@ pub struct StandIn {
     pub decides_only: bool,
     /// The facts that the decision depends on and that are not known: it is no decision.
     pub unknown: Vec<Cow<'static, str>>,
+    /// True if nobody reads the fields of the upstream's request: they are judged, and not written.
+    pub fields_unread: bool,
 }
 
 /// The head of a request that an upstream would have received.
@@ -102,6 +109,25 @@ impl Trace {
     /// Makes the trace of a trial, with or without steps.
     pub fn trial(stand_in: StandIn, steps: bool) -> Self {
         Self(Some(Box::new(Reading { steps: Vec::new(), unread: !steps, stand_in: Some(stand_in) })))
+    }
+
+    /// Makes the trace of a request of which only the decision is wanted. It takes the room of the thread's last one.
+    pub fn decision() -> Self {
+        let spare = SPARE.with(Cell::take);
+        let new = || Reading { steps: Vec::new(), unread: true, stand_in: Some(StandIn::for_decision()) };
+        Self(Some(spare.unwrap_or_else(|| Box::new(new()))))
+    }
+
+    /// Ends the trace of a decision: returns the facts that the gateway would have asked others for, and those that are not known.
+    pub fn end_decision(&mut self) -> (Vec<&'static str>, Vec<Cow<'static, str>>) {
+        let Some(mut reading) = self.0.take() else { return Default::default() };
+        let Some(stand_in) = &mut reading.stand_in else { return Default::default() };
+        let facts = (mem::take(&mut stand_in.unasked), mem::take(&mut stand_in.unknown));
+        stand_in.fields_unread = false;
+        if stand_in.decides_only && stand_in.sent.is_none() && reading.steps.is_empty() {
+            SPARE.with(|spare| spare.set(Some(reading)));
+        }
+        facts
     }
 
     /// Returns whether the trace is read.
@@ -133,6 +159,11 @@ impl Trace {
         self.0.as_ref().and_then(|reading| reading.stand_in.as_ref()).is_some_and(|stand_in| stand_in.decides_only)
     }
 
+    /// Returns whether nobody reads the fields of the upstream's request, so that they need not be written.
+    pub fn leaves_fields_unread(&self) -> bool {
+        self.0.as_ref().and_then(|reading| reading.stand_in.as_ref()).is_some_and(|stand_in| stand_in.fields_unread)
+    }
+
     /// Returns what stands in for everything outside, if only the decision on the request is wanted.
     pub fn decision_alone(&mut self) -> Option<&mut StandIn> {
         self.stand_in().filter(|stand_in| stand_in.decides_only)
@@ -147,7 +178,7 @@ impl Trace {
 impl StandIn {
     /// Makes one whose upstreams answer so.
     pub const fn answering(answer: Response<Bytes>) -> Self {
-        Self { answer, sent: None, unasked: Vec::new(), decides_only: false, unknown: Vec::new() }
+        Self { answer, sent: None, unasked: Vec::new(), decides_only: false, unknown: Vec::new(), fields_unread: false }
     }
 
     /// Makes one for a request of which only the decision is wanted.
@@ -194,5 +225,20 @@ mod tests {
 
         assert!(trace.steps().is_empty() && trial.steps().is_empty());
         assert!(trace.stand_in().is_none() && trial.stand_in().is_some());
+    }
+
+    /// The room of a decision is used over again, and has nothing in it of the one before.
+    #[test]
+    fn a_decision_tells_what_it_lacked_and_leaves_nothing_behind() {
+        for _ in 0..2 {
+            let mut trace = Trace::decision();
+            trace.note(unreachable_step);
+            assert!(trace.decides_only());
+            let stand_in = trace.decision_alone().expect("it decides only");
+            stand_in.passes_limits();
+            stand_in.lacks("a fact");
+            assert_eq!(trace.end_decision(), (vec!["earlier calls, which limits count"], vec![Cow::from("a fact")]));
+            assert!(!trace.decides_only());
+        }
     }
 }
