@@ -13,10 +13,10 @@ pub use exposition::{Format, MetricsText};
 pub use log::{log_panics, start_logging};
 pub use metrics::Metrics;
 pub(crate) use metrics::NO_ROUTE;
-pub(crate) use otlp::protobuf::Message;
 pub use otlp::{
     Exporter, OtlpConfig, OtlpMetricsConfig, OtlpProtocol, OtlpSettings, Source, Traces, TracesConfig, check as check_otlp,
 };
+pub(crate) use otlp::{protobuf::Message, reading};
 pub use process::write_process;
 pub(crate) use requests::decision;
 pub use requests::{Counted, Counters, DecisionCounts, Decisions, WouldDenyCount};

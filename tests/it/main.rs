@@ -57,6 +57,7 @@ mod on_error;
 mod operators;
 mod origin_lock;
 mod otlp;
+mod otlp_grpc;
 mod own_identity;
 mod partner;
 mod permissions;

@@ -194,7 +194,7 @@ async fn a_route_may_tell_its_callers_where_the_time_went() {
 #[test]
 fn an_export_that_cannot_be_is_a_fault_of_the_config() {
     let report = Gateway::refusal(
-        "routes: [ { name: a, match: { path: /a }, anonymous: true, respond: { status: 204 } } ]\ntelemetry: { otlp: { protocol: grpc, traces: {} } }\n",
+        "routes: [ { name: a, match: { path: /a }, anonymous: true, respond: { status: 204 } } ]\ntelemetry: { otlp: { protocol: grpc, endpoint: \"http://127.0.0.1:4317/v1/traces\", traces: {} } }\n",
     );
-    assert!(report.contains("`grpc` is not supported yet") && report.contains("http/protobuf"), "{report}");
+    assert!(report.contains("gRPC has paths of its own") && report.contains("as http://127.0.0.1:4317"), "{report}");
 }

@@ -11,7 +11,7 @@ use super::{Limits, Verdict, retry_after, told};
 use crate::{
     audit::text,
     base::{clock::Clock, error_chain::chain},
-    telemetry::Message,
+    telemetry::{Message, reading},
 };
 
 /// Collectors take 4 MiB by default, some of them as gRPC does.
@@ -165,69 +165,10 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: u64) -> Verd
     }
 }
 
-/// Returns why a collector took some records and not others: `ExportLogsServiceResponse.partial_success`.
+/// Returns why a collector took some records and not others.
 fn rejected(body: &[u8]) -> Option<String> {
-    let partial = field(body, 1)?;
-    let count = varint_field(partial, 1).filter(|count| *count > 0)?;
-    let reason = field(partial, 2).map(told).unwrap_or_default();
-    Some(format!("the collector rejected {count} records: {reason}"))
-}
-
-/// Returns the bytes of a field with a length.
-fn field(message: &[u8], wanted: u32) -> Option<&[u8]> {
-    fields(message).find_map(|(number, value)| match value {
-        Read::Bytes(bytes) if number == wanted => Some(bytes),
-        _ => None,
-    })
-}
-
-fn varint_field(message: &[u8], wanted: u32) -> Option<u64> {
-    fields(message).find_map(|(number, value)| match value {
-        Read::Number(value) if number == wanted => Some(value),
-        _ => None,
-    })
-}
-
-/// A value that was read.
-enum Read<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    Other,
-}
-
-/// Reads the fields of a message until one is not well formed.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u32, Read<'_>)> {
-    std::iter::from_fn(move || {
-        let key = varint(&mut rest)?;
-        let value = match key & 7 {
-            0 => Read::Number(varint(&mut rest)?),
-            2 => {
-                let length = usize::try_from(varint(&mut rest)?).ok()?;
-                let (value, after) = rest.split_at_checked(length)?;
-                rest = after;
-                Read::Bytes(value)
-            }
-            kind @ (1 | 5) => {
-                (_, rest) = rest.split_at_checked(if kind == 1 { 8 } else { 4 })?;
-                Read::Other
-            }
-            _ => return None,
-        };
-        Some((u32::try_from(key >> 3).ok()?, value))
-    })
-}
-
-fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (first, after) = rest.split_first()?;
-        *rest = after;
-        value |= u64::from(first & 0x7F) << shift;
-        if first & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
+    let rejected = reading::rejected(body)?;
+    Some(format!("the collector rejected {} records: {}", rejected.count, told(rejected.reason)))
 }
 
 #[cfg(test)]
@@ -235,6 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::telemetry::reading::{field, fields, varint_field};
 
     fn judged(status: u16, body: &[u8]) -> Verdict {
         judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body, 0)

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::StatusCode;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, sleep_until},
 };
 
 use super::{
+    collector::{Collector, Outcome, Signal},
     metrics::{self, Period},
     protobuf::Message,
     settings::OtlpSettings,
@@ -25,6 +25,8 @@ const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause that a collector may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The most bytes of metrics in one export, unless a single metric has more: collectors take messages of 4 MiB over gRPC.
+const MOST: usize = 3_500_000;
 
 /// Writes the current metrics in Prometheus' text format.
 pub type Source = Box<dyn Fn() -> String + Send + Sync>;
@@ -32,7 +34,7 @@ pub type Source = Box<dyn Fn() -> String + Send + Sync>;
 /// An exporter, before it runs.
 pub struct Exporter {
     settings: OtlpSettings,
-    client: reqwest::Client,
+    collector: Collector,
     traces: Option<Arc<Traces>>,
     source: Source,
     started: u64,
@@ -51,14 +53,8 @@ impl Exporter {
     /// # Errors
     /// Fails if TLS cannot be set up.
     pub fn new(settings: OtlpSettings, traces: Option<Arc<Traces>>, source: Source) -> reqwest::Result<Self> {
-        let product = concat!("entrada/", env!("CARGO_PKG_VERSION"));
-        let client = reqwest::Client::builder()
-            .user_agent(product)
-            .timeout(settings.timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .default_headers(settings.headers.clone())
-            .build()?;
-        Ok(Self { settings, client, traces, source, started: now() })
+        let collector = Collector::new(&settings)?;
+        Ok(Self { settings, collector, traces, source, started: now() })
     }
 
     /// Exports until it is told to stop, and then what is left; drops what came with the word when that is done.
@@ -95,18 +91,20 @@ impl Exporter {
             let body = self.wrapped(|scope| {
                 scope.fields(&spans.bytes);
             });
-            if self.send("v1/traces", body).await {
-                traces.export_spans(spans.count);
-            } else {
-                traces.drop_spans(spans.count);
-            }
+            let taken = self.send(Signal::Traces, body, spans.count).await;
+            traces.export_spans(taken);
+            traces.drop_spans(spans.count - taken);
         }
     }
 
     async fn export_metrics(&self) {
         let period = Period { from: self.started, until: now() };
-        let text = (self.source)();
-        self.send("v1/metrics", self.wrapped(|scope| metrics::write(scope, &text, period))).await;
+        for metrics in metrics::write(&(self.source)(), period, MOST) {
+            let body = self.wrapped(|scope| {
+                scope.fields(&metrics);
+            });
+            self.send(Signal::Metrics, body, u64::MAX).await;
+        }
     }
 
     /// Writes an export request: the resource, our scope, and what belongs to it. Those of traces and of metrics differ in that alone.
@@ -128,36 +126,34 @@ impl Exporter {
         request.into_bytes()
     }
 
-    /// Sends an export; returns whether the collector has taken it. Only what the specification calls transient is tried again.
-    async fn send(&self, path: &str, body: Vec<u8>) -> bool {
-        let Ok(url) = self.settings.endpoint.join(path) else { return false };
+    /// Sends an export of `count` spans or points, again where that may help; returns how many of them the collector has taken.
+    async fn send(&self, signal: Signal, body: Vec<u8>, count: u64) -> u64 {
+        let path = signal.path();
         let body = bytes::Bytes::from(body);
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS {
-            let request = self.client.post(url.clone()).header("content-type", "application/x-protobuf").body(body.clone());
-            let failure = match request.send().await {
-                Ok(answer) if answer.status() == StatusCode::OK => return true,
-                Ok(answer) => {
-                    let status = answer.status();
-                    let seconds = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-                    if !matches!(status.as_u16(), 429 | 502..=504) {
-                        tracing::warn!(path, %status, "the collector refused an export, which was dropped");
-                        return false;
-                    }
-                    pause = seconds.map_or(pause, Duration::from_secs).min(LONGEST_PAUSE);
-                    status.to_string()
+            match self.collector.send(signal, &body).await {
+                Outcome::Taken(None) => return count,
+                Outcome::Taken(Some((rejected, reason))) => {
+                    tracing::warn!(path, rejected, reason, "the collector rejected a part of an export, which was dropped");
+                    return count.saturating_sub(rejected);
                 }
-                // The address may hold what is nobody's business.
-                Err(error) => crate::base::error_chain::chain(&error.without_url()),
-            };
-            if attempt == ATTEMPTS {
-                tracing::warn!(path, failure, "the collector cannot be reached, and an export was dropped");
-                return false;
+                Outcome::Refused(status) => {
+                    tracing::warn!(path, %status, "the collector refused an export, which was dropped");
+                    return 0;
+                }
+                Outcome::Later(failure, _) if attempt == ATTEMPTS => {
+                    tracing::warn!(path, failure, "the collector cannot be reached, and an export was dropped");
+                    return 0;
+                }
+                Outcome::Later(_, asked) => {
+                    pause = asked.unwrap_or(pause).min(LONGEST_PAUSE);
+                    sleep(pause).await;
+                    pause *= 2;
+                }
             }
-            sleep(pause).await;
-            pause *= 2;
         }
-        false
+        0
     }
 }
 

@@ -44,20 +44,33 @@ struct Family {
     samples: Vec<(String, Labels, f64)>,
 }
 
-/// Writes the metrics of this text: `ScopeMetrics.metrics`, one field each.
-pub(super) fn write(message: &mut Message, text: &str, period: Period) {
+/// Writes the metrics of this text: `ScopeMetrics.metrics`, one field each, in parts of at most so many bytes. A metric is never
+/// divided, so that a large one may be a part of more.
+pub(super) fn write(text: &str, period: Period, most: usize) -> Vec<Vec<u8>> {
+    let mut parts = vec![Vec::new()];
     for family in read(text) {
+        let mut message = Message::default();
         // A summary has sum and count alone here, which are two counters.
         if family.kind == "summary" {
             for end in ["_sum", "_count"] {
                 let samples = family.samples.iter().filter(|(name, ..)| name.ends_with(end)).cloned().collect();
                 let name = format!("{}{end}", family.name);
-                write_family(message, &Family { name, kind: "counter".to_owned(), help: family.help.clone(), samples }, period);
+                write_family(
+                    &mut message,
+                    &Family { name, kind: "counter".to_owned(), help: family.help.clone(), samples },
+                    period,
+                );
             }
         } else {
-            write_family(message, &family, period);
+            write_family(&mut message, &family, period);
+        }
+        let written = message.into_bytes();
+        match parts.last_mut() {
+            Some(part) if part.is_empty() || part.len() + written.len() <= most => part.extend_from_slice(&written),
+            _ => parts.push(written),
         }
     }
+    parts
 }
 
 fn write_family(message: &mut Message, family: &Family, period: Period) {
@@ -208,12 +221,11 @@ mod tests {
         text.family(name, "histogram", "Durations.");
         let labels = [("http_route", "r"), ("http_response_status_code", "200")];
         text.histogram(name, &labels, [("0.5".to_owned(), 2), ("1".to_owned(), 3)].into_iter(), 6, 4.5);
-        let mut message = Message::default();
 
-        write(&mut message, &text.into_string(), Period { from: 1, until: 2 });
+        let parts = write(&text.into_string(), Period { from: 1, until: 2 }, usize::MAX);
 
         let bytes = |value: &Value| if let Value::Bytes(bytes) = value { bytes.clone() } else { panic!("{value:?}") };
-        let metric = fields(&bytes(&fields(&message.into_bytes())[0].1));
+        let metric = fields(&bytes(&fields(&parts.concat())[0].1));
         assert_eq!(metric[0], (1, Value::Bytes(b"http.server.request.duration".to_vec())));
         assert_eq!(metric[2], (3, Value::Bytes(b"s".to_vec())));
         let histogram = fields(&bytes(&metric[3].1));
@@ -224,5 +236,22 @@ mod tests {
         assert_eq!(point[4], (6, Value::Bytes(counts)));
         assert_eq!(bytes(&point[5].1).len(), 16);
         assert!(String::from_utf8_lossy(&bytes(&point[6].1)).contains("http.route"));
+    }
+
+    #[test]
+    fn what_is_too_large_for_one_export_is_in_several() {
+        let mut text = MetricsText::default();
+        for name in ["a", "b", "c"] {
+            text.single(name, "gauge", "One.", 1.5);
+        }
+        let text = text.into_string();
+        let period = Period { from: 1, until: 2 };
+        let [whole] = &write(&text, period, usize::MAX)[..] else { panic!() };
+
+        for (most, expected) in [(whole.len(), 1), (whole.len() - 1, 2), (0, 3)] {
+            let parts = write(&text, period, most);
+            assert_eq!((parts.len(), &parts.concat()), (expected, whole), "{most}");
+        }
+        assert_eq!(write("", period, 10).concat(), b"");
     }
 }

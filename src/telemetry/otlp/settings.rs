@@ -12,8 +12,9 @@ use crate::{
     upstream::Percent,
 };
 
-/// The collector's address, if nothing else is said: OpenTelemetry's default.
-const ENDPOINT: &str = "http://localhost:4318";
+/// The collector's address, if nothing else is said: OpenTelemetry's defaults.
+const HTTP_ENDPOINT: &str = "http://localhost:4318";
+const GRPC_ENDPOINT: &str = "http://localhost:4317";
 /// The shortest time between two exports of metrics.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -21,11 +22,11 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct OtlpConfig {
-    /// The collector's address, to which `v1/traces` and `v1/metrics` are added. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`, or
-    /// `http://localhost:4318`.
+    /// The collector's address, to which `v1/traces` and `v1/metrics` are added, or for gRPC nothing. Default:
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, or `http://localhost:4318`, for gRPC `http://localhost:4317`.
     pub endpoint: Option<String>,
-    /// The protocol. Default: http/protobuf.
-    pub protocol: OtlpProtocol,
+    /// The protocol. Default: `OTEL_EXPORTER_OTLP_PROTOCOL`, or http/protobuf.
+    pub protocol: Option<OtlpProtocol>,
     /// Header fields of each export that are no secrets. Default: those of `OTEL_EXPORTER_OTLP_HEADERS`.
     pub headers: BTreeMap<String, String>,
     /// Exports spans. Default: none.
@@ -37,11 +38,11 @@ pub struct OtlpConfig {
 /// The protocol of an export.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 pub enum OtlpProtocol {
-    /// Protocol Buffers over HTTP.
+    /// Protocol Buffers over HTTP, which collectors take on port 4318.
     #[default]
     #[serde(rename = "http/protobuf")]
     HttpProtobuf,
-    /// gRPC.
+    /// gRPC over HTTP/2, which collectors take on port 4317.
     #[serde(rename = "grpc")]
     Grpc,
 }
@@ -71,6 +72,7 @@ pub struct OtlpMetricsConfig {
 /// The settings of an exporter.
 #[derive(Clone)]
 pub struct OtlpSettings {
+    pub(super) protocol: OtlpProtocol,
     pub(super) endpoint: Url,
     pub(super) headers: HeaderMap,
     pub(super) timeout: Duration,
@@ -104,10 +106,6 @@ impl OtlpSettings {
     ) -> Option<Self> {
         let errors = faults.errors();
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-        if config.protocol == OtlpProtocol::Grpc {
-            let cure = "write http/protobuf, which collectors take on port 4318";
-            faults.error(&place.key("protocol"), "`grpc` is not supported yet", cure);
-        }
         if config.traces.is_none() && config.metrics.is_none() {
             faults.warning(
                 Lint::OtlpExportsNothing,
@@ -117,7 +115,9 @@ impl OtlpSettings {
             );
         }
         let written = config.endpoint.clone().or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let endpoint = endpoint(written.as_deref().unwrap_or(ENDPOINT), &place.key("endpoint"), faults);
+        let protocol = config.protocol.or_else(|| OtlpProtocol::named(&variable("OTEL_EXPORTER_OTLP_PROTOCOL")?));
+        let protocol = protocol.unwrap_or_default();
+        let endpoint = endpoint(written.as_deref(), protocol, &place.key("endpoint"), faults);
         let headers = headers(config, variable("OTEL_EXPORTER_OTLP_HEADERS"), &place.key("headers"), faults);
         let milliseconds = |name: &str| variable(name).and_then(|value| value.parse().ok()).map(Duration::from_millis);
         let every = config.metrics.map(|metrics| match metrics.every {
@@ -134,6 +134,7 @@ impl OtlpSettings {
         resource.extend(pairs(&variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default()));
         let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let settings = Self {
+            protocol,
             endpoint: endpoint?,
             headers: headers?,
             timeout: milliseconds("OTEL_EXPORTER_OTLP_TIMEOUT").unwrap_or(Duration::from_secs(10)),
@@ -146,13 +147,43 @@ impl OtlpSettings {
     }
 }
 
-fn endpoint(written: &str, place: &Place, faults: &mut Faults) -> Option<Url> {
-    let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty();
-    let url = Url::parse(written).ok().filter(usable);
-    if url.is_none() {
-        let cure = "write the collector's base address, as http://127.0.0.1:4318";
-        faults.error(place, "the address cannot be used", cure);
+impl OtlpProtocol {
+    /// Returns the protocol that a variable names. The specification wants unknown ones ignored.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "grpc" => Some(Self::Grpc),
+            "http/protobuf" => Some(Self::HttpProtobuf),
+            _ => None,
+        }
     }
+
+    /// Returns the address of a collector on this machine.
+    const fn default_endpoint(self) -> &'static str {
+        match self {
+            Self::HttpProtobuf => HTTP_ENDPOINT,
+            Self::Grpc => GRPC_ENDPOINT,
+        }
+    }
+
+    /// Reports an address with a path if the protocol has none; returns whether it may stay.
+    fn admits_path(self, url: &Url, place: &Place, faults: &mut Faults) -> bool {
+        let admitted = self == Self::HttpProtobuf || matches!(url.path(), "" | "/");
+        if !admitted {
+            let message = "gRPC has paths of its own, and none before them";
+            faults.error(place, message, "write scheme, host and port alone, as http://127.0.0.1:4317");
+        }
+        admitted
+    }
+}
+
+fn endpoint(written: Option<&str>, protocol: OtlpProtocol, place: &Place, faults: &mut Faults) -> Option<Url> {
+    let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty();
+    let url = Url::parse(written.unwrap_or(protocol.default_endpoint())).ok().filter(usable);
+    if url.is_none() {
+        let example = protocol.default_endpoint().replace("localhost", "127.0.0.1");
+        faults.error(place, "the address cannot be used", format!("write the collector's base address, as {example}"));
+    }
+    let url = url.filter(|url| protocol.admits_path(url, place, faults));
     let mut url = url?;
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
@@ -226,9 +257,30 @@ mod tests {
     }
 
     #[test]
+    fn the_protocol_is_what_the_config_says_or_the_variable_and_has_a_port_of_its_own() {
+        for (yaml, variable, expected) in [
+            ("{ traces: {} }", "", (OtlpProtocol::HttpProtobuf, "http://localhost:4318/")),
+            ("{ traces: {} }", "grpc", (OtlpProtocol::Grpc, "http://localhost:4317/")),
+            ("{ traces: {} }", "http/protobuf", (OtlpProtocol::HttpProtobuf, "http://localhost:4318/")),
+            ("{ traces: {} }", "http/json", (OtlpProtocol::HttpProtobuf, "http://localhost:4318/")),
+            ("{ traces: {}, protocol: grpc }", "", (OtlpProtocol::Grpc, "http://localhost:4317/")),
+            ("{ traces: {}, protocol: http/protobuf }", "grpc", (OtlpProtocol::HttpProtobuf, "http://localhost:4318/")),
+            ("{ traces: {}, endpoint: \"https://h.example\" }", "grpc", (OtlpProtocol::Grpc, "https://h.example/")),
+        ] {
+            let (settings, faults) = build(yaml, &[("OTEL_EXPORTER_OTLP_PROTOCOL", variable)]);
+
+            let settings = settings.unwrap_or_else(|| panic!("{yaml} {variable}: {faults:?}"));
+            assert_eq!((settings.protocol, settings.endpoint.as_str()), expected, "{yaml} {variable}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_exported_is_a_fault() {
         for (yaml, expected) in [
-            ("{ traces: {}, protocol: grpc }", "`grpc` is not supported yet"),
+            (
+                "{ traces: {}, protocol: grpc, endpoint: \"http://h.example:4317/v1/traces\" }",
+                "gRPC has paths of its own, and none before them",
+            ),
             ("{}", "neither traces nor metrics are exported"),
             ("{ traces: {}, endpoint: \"localhost:4317\" }", "the address cannot be used"),
             ("{ traces: {}, endpoint: \"https://user@h.example\" }", "the address cannot be used"),

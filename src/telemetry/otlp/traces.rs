@@ -8,8 +8,8 @@ use std::sync::{
 use super::protobuf::Message;
 use crate::base::lock::lock;
 
-/// The most bytes of spans that a worker keeps for the next export.
-const MOST: usize = 4 << 20;
+/// The most bytes of spans that a worker keeps for the next export. Collectors take messages of 4 MiB over gRPC, with the resource.
+const MOST: usize = 4_000_000;
 /// The flag of a sampled trace: W3C Trace Context, section 3.2.2.5.1.
 const SAMPLED: u8 = 1;
 
