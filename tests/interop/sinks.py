@@ -5,16 +5,20 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import requests
 from azure.identity import CertificateCredential
 from azure.monitor.ingestion import LogsIngestionClient
 from google.protobuf.unknown_fields import UnknownFieldSet
 from interop import GATEWAY, certificate, check, conduct, expect, free_port, wait_until
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest, ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
 TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
 RULE = "dcr-00000000000000000000000000000000"
@@ -44,6 +48,36 @@ class Collector(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class Service(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer):
+    """The published services of a collector, behind Google's own server of gRPC. The first call finds it not ready."""
+
+    def __init__(self):
+        self.requests, self.metadata, self.calls, self.lock = {}, [], 0, threading.Lock()
+
+    def Export(self, request, context):  # noqa: N802 - the name is the protocol's
+        with self.lock:
+            self.calls += 1
+            if self.calls == 1:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+            self.requests.setdefault(type(request), []).append(request.SerializeToString())
+            self.metadata.append((dict(context.invocation_metadata()), context.time_remaining()))
+        return ExportTraceServiceResponse() if isinstance(request, ExportTraceServiceRequest) else ExportMetricsServiceResponse()
+
+    def of(self, kind):
+        with self.lock:
+            return list(self.requests.get(kind, []))
+
+
+def collector_of_grpc():
+    """Starts a collector that takes gRPC; returns it with its port, and what it receives."""
+    service, server = Service(), grpc.server(futures.ThreadPoolExecutor(max_workers=2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(service, server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, port, service
 
 
 def strictly(kind, body):
@@ -264,6 +298,34 @@ audit:
         assert spans and all(len(span.trace_id) == 16 and len(span.span_id) == 8 for span in spans), "ids of spans"
         assert any(name.startswith("entrada_audit_records_written") for name in names), sorted(names)
         return f"{len(spans)} spans, {len(names)} metrics"
+
+    @check("a server of gRPC takes traces and metrics, also when it was not ready at first")
+    def _():
+        server, port, service = collector_of_grpc()
+        own, own_admin = free_port(), free_port()
+        config = work / "grpc.yaml"
+        config.write_text(
+            f"""
+listeners: [ {{ name: public, address: "127.0.0.1:{own}" }} ]
+admin: {{ address: "127.0.0.1:{own_admin}" }}
+routes: [ {{ name: own, match: {{ path: /own }}, anonymous: true, respond: {{ status: 200, body: fine }} }} ]
+telemetry: {{ otlp: {{ headers: {{ x-scope: tests }}, traces: {{}}, metrics: {{ every: 1s }} }} }}
+"""
+        )
+        variables = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+        processes.start("grpc", entrada, "run", config, stdout=subprocess.DEVNULL, env={**os.environ, **variables})
+        wait_until(lambda: session.get(f"http://127.0.0.1:{own_admin}/readyz").ok, "the gateway")
+        for number in range(10):
+            session.get(f"http://127.0.0.1:{own}/own/{number}")
+        wait_until(lambda: service.of(ExportTraceServiceRequest) and len(service.of(ExportMetricsServiceRequest)) >= 2, "traces and metrics", 60)
+        server.stop(None).wait(20)
+        traces = [strictly(ExportTraceServiceRequest, body) for body in service.of(ExportTraceServiceRequest)]
+        metrics = [strictly(ExportMetricsServiceRequest, body) for body in service.of(ExportMetricsServiceRequest)]
+        spans = [span for request in traces for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+        assert spans and metrics, "spans and metrics"
+        expect({fields["x-scope"] for fields, _ in service.metadata}, {"tests"})
+        assert all(0 < left <= 10 for _, left in service.metadata), "each call has a deadline"
+        return f"{len(spans)} spans, {len(metrics)} exports of metrics"
 
 
 if __name__ == "__main__":
