@@ -259,6 +259,8 @@ fn paths(sides: [&Side; 2], served: &[Hosts; 2], host: &str, world: &World) -> (
     for (side, hosts) in sides.into_iter().zip(served) {
         patterns.extend(hosts.serving(host).iter().map(|index| Pattern::of(&side.document.config.routes[*index].matches)));
     }
+    // A path that a condition names may be one that a capture matches.
+    patterns.extend(world.paths.iter().filter(|text| text.starts_with('/')).map(|text| Pattern::literal(text)));
     let whole = meet(&mut patterns);
     for at in patterns.iter().flat_map(|pattern| pattern.at(world)) {
         let at = at.trim_end_matches('/').to_owned();
@@ -297,6 +299,11 @@ impl Pattern {
         };
         let segments = path.split('/').skip(1).map(segment);
         Self(segments.filter(|segment| *segment != Segment::Literal(String::new())).collect())
+    }
+
+    fn literal(path: &str) -> Self {
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        Self(segments.map(|segment| Segment::Literal(segment.to_owned())).collect())
     }
 
     fn captures(&self) -> bool {

@@ -251,7 +251,7 @@ async fn headers_that_nobody_gets_are_judged() {
     let header = "set-header: { name: X-Team, value: \"@(request.headers['x-group'])\" }";
     let bed = Bed::with(&orders(header, "anonymous: true"), "").await;
     let sent = |path: &'static str, fields: &'static [(&str, &str)]| {
-        fields.iter().fold(bed.gateway.get(path), |request, (name, value)| request.header(*name, *value))
+        fields.iter().fold(bed.gateway.get(path), |request, (name, value)| request.header(name, *value))
     };
     for (path, value, more, fields, code) in [
         ("/orders/1", "request.headers['x-other']", "", &[("X-Group", "a")][..], Some("header-value-unavailable")),

@@ -270,6 +270,12 @@ fn random_requests_differ_only_within_groups() {
     assert!(judged >= 2_000 && differ >= 50, "{judged} requests, {differ} differ: too few to say something");
 }
 
+/// The config has a condition on a path that a capture of another route's path matches.
+#[test]
+fn a_path_that_a_condition_names_is_compared_where_a_capture_matches_it() {
+    compare_random(2_579..2_580, 100);
+}
+
 #[test]
 #[ignore = "takes minutes: the long form of the property above, run by hand"]
 fn a_hundred_thousand_random_requests_differ_only_within_groups() {
