@@ -52,9 +52,10 @@ fn a_request_allocates_no_more_than_it_did() {
     let server = Server::start(&document, ServerOptions { workers: 1, ..ServerOptions::default() }).unwrap();
     let address = server.address("public").unwrap();
 
-    let plain = count(address, "GET /plain/42?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let seen =
-        count(address, &format!("GET /orders/42?x=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"));
+    // The lesser of two counts: what the process does once in between, such as fetching keys, is no request's.
+    let least = |request: &str| count(address, request).min(count(address, request));
+    let plain = least("GET /plain/42?x=1 HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let seen = least(&format!("GET /orders/42?x=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"));
     eprintln!(
         "allocations a request: {plain:.2} passed on ({:+.2} from {PLAIN}), {seen:.2} with a token seen before ({:+.2} from {SEEN})",
         plain - PLAIN,
