@@ -7,10 +7,6 @@ use crate::base::{
     header_names::X_REQUEST_ID,
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
-
 /// Fields that a recipient must not accept from a trailer section (RFC 9110, section 6.5.1): routing, authentication, request
 /// modifiers, response controls, and fields that browsers obey. In addition to all names with the [`NO_TRAILER_PREFIXES`].
 const NO_TRAILERS: [HeaderName; 22] = [
@@ -46,19 +42,6 @@ const CONNECTION_BOUND: [&str; 2] = ["ntlm", "negotiate"];
 
 /// Returns whether a field belongs to one connection (RFC 9110, section 7.6.1, and names that implementations use), or is between
 /// the upstream and us (section 11.7).
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
-        || *name == header::TE
-        || *name == header::PROXY_AUTHENTICATE
-        || *name == header::PROXY_AUTHORIZATION
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-        || *name == PROXY_AUTHENTICATION_INFO
-}
-
-/// Returns the same of a field of a request.
 pub(super) const fn ends_here(name: Known) -> bool {
     matches!(
         name,
@@ -72,6 +55,11 @@ pub(super) const fn ends_here(name: Known) -> bool {
             | Known::ProxyConnection
             | Known::ProxyAuthenticationInfo
     )
+}
+
+/// Returns the same of a name as `http` has it.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    ends_here(Known::of(name.as_str().as_bytes()))
 }
 
 /// Removes fields from the head of an HTTP/2 response that are not for the caller. Connection fields cannot be in it: it would be

@@ -96,7 +96,7 @@ pub(super) fn translate(headers: &mut Fields) {
 }
 
 /// The state of a connection that a tunnel needs.
-pub(super) struct Surroundings {
+pub(super) struct TunnelContext {
     pub(super) meter: SharedMeter,
     pub(super) signal: Arc<ShutdownSignal>,
     pub(super) write_timeout: Duration,
@@ -106,7 +106,7 @@ pub(super) struct Surroundings {
 
 impl Tunnel {
     /// Gives the stream to the holder of the claim. If nobody holds it, the stream is reset.
-    pub(super) fn grant(self, send: SendStream<Bytes>, surroundings: Surroundings) {
+    pub(super) fn grant(self, send: SendStream<Bytes>, context: TunnelContext) {
         let _ = self.grants.send(UpgradedStream {
             read: Bytes::new(),
             recv: self.stream,
@@ -114,7 +114,7 @@ impl Tunnel {
             ended: false,
             pace: Pace::default(),
             timer: Deadline::default(),
-            surroundings,
+            context,
         });
     }
 }
@@ -131,7 +131,7 @@ pub struct UpgradedStream {
     ended: bool,
     pace: Pace,
     timer: Deadline,
-    surroundings: Surroundings,
+    context: TunnelContext,
 }
 
 impl fmt::Debug for UpgradedStream {
@@ -143,7 +143,7 @@ impl fmt::Debug for UpgradedStream {
 impl UpgradedStream {
     /// Returns whether the gateway is about to end.
     pub fn is_draining(&self) -> bool {
-        self.surroundings.signal.is_draining()
+        self.context.signal.is_draining()
     }
 
     /// Returns `Ready` with the number of bytes for which there is window, or with the reason why there will be none.
@@ -161,7 +161,7 @@ impl UpgradedStream {
 
     /// Returns `Ready` when the client has read nothing for too long.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if let Some(at) = self.pace.waits(self.surroundings.write_timeout) {
+        if let Some(at) = self.pace.waits(self.context.write_timeout) {
             self.timer.set(at);
         }
         self.timer.poll(cx).map(|()| io::ErrorKind::TimedOut.into())
@@ -175,7 +175,7 @@ impl AsyncRead for UpgradedStream {
             match ready!(this.recv.poll_data(cx)) {
                 Some(Ok(data)) => this.read = data,
                 Some(Err(_)) => {
-                    this.surroundings.meter.lock().spend_reset(Instant::now());
+                    this.context.meter.lock().spend_reset(Instant::now());
                     return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                 }
                 None => return Poll::Ready(Ok(())),
@@ -199,7 +199,7 @@ impl AsyncWrite for UpgradedStream {
         self.pace.moved(room);
         self.timer.clear();
         let stream = self.send.stream_id().as_u32();
-        self.surroundings.meter.lock().answers(stream, room, room == bytes.len());
+        self.context.meter.lock().answers(stream, room, room == bytes.len());
         let sent = self.send.send_data(Bytes::copy_from_slice(&bytes[..room]), false);
         Poll::Ready(sent.map(|()| room).map_err(|_| io::ErrorKind::BrokenPipe.into()))
     }
@@ -216,7 +216,7 @@ impl AsyncWrite for UpgradedStream {
             self.send.send_data(Bytes::new(), true).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         }
         let stream = self.send.stream_id().as_u32();
-        let left = self.surroundings.meter.lock().leaving.left(stream, cx);
+        let left = self.context.meter.lock().leaving.left(stream, cx);
         match left {
             Some(0) => Poll::Ready(Ok(())),
             Some(_) => self.poll_too_slow(cx).map(Err),

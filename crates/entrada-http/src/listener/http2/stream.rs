@@ -18,7 +18,7 @@ use super::{
     SEND_BUFFER, Shared,
     answer::{Length, prepare},
     body::Http2Body,
-    connect::{self, Surroundings, Tunnel},
+    connect::{self, Tunnel, TunnelContext},
     interim::{Exchanged, Http2Informational},
 };
 use crate::{
@@ -204,7 +204,7 @@ fn open_tunnel<S: Service>(
     let (meter, signal) = (stream.0.meter.clone(), stream.0.signal.clone());
     meter.lock().leaving.head(stream.1);
     if let Ok(send) = respond.send_response(head_of(parts), false) {
-        tunnel.grant(send, Surroundings { meter, signal, write_timeout, _open: Box::new(stream) });
+        tunnel.grant(send, TunnelContext { meter, signal, write_timeout, _open: Box::new(stream) });
     }
 }
 
