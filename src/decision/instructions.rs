@@ -222,6 +222,10 @@ fn nginx(server: &Server, names: &[HeaderName]) -> String {
         let _ = writeln!(text, "    auth_request_set $entrada_{variable} $upstream_http_{variable};");
         let _ = writeln!(text, "    proxy_set_header {name} $entrada_{variable};");
     }
+    // A question does not have them, so that nobody would refuse them: they end here.
+    for name in FOREIGN.iter().filter(|name| !names.contains(name)) {
+        let _ = writeln!(text, "    proxy_set_header {name} \"\";");
+    }
     let _ = write!(
         text,
         "    proxy_pass http://YOUR-BACKEND;             # without a path, so that the target goes on as it came\n}}\n\
@@ -267,6 +271,11 @@ mod tests {
                     "auth_request_set $entrada_authorization $upstream_http_authorization;",
                     "proxy_pass http://127.0.0.1:9191/decide;",
                 ],
+            ),
+            // What is kept out of the question is kept from the backend, too.
+            (
+                nginx(&server(), &names).split("location = /_entrada").next().unwrap_or_default().to_owned(),
+                ["    proxy_set_header x-auth-request-redirect \"\";", "    proxy_set_header x-sent-from \"\";", "location / {"],
             ),
             (envoy_http(&server(), &names), ["            - { exact: x-user }", "path_prefix: /decide", "port_value: 9191"]),
             (envoy_grpc(&server(), false), ["encode_raw_headers: true", "failure_mode_allow: false", "port_value: 9191"]),
