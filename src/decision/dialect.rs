@@ -93,7 +93,8 @@ impl DialectConfig {
     pub(crate) fn refuse(self, refused: Refused<'_>) -> Answer {
         match self {
             Self::EnvoyGrpc => envoy_grpc::refuse(&refused),
-            Self::EnvoyHttp | Self::Traefik | Self::Caddy => Answer::refusal(refused),
+            Self::EnvoyHttp => envoy_http::refuse(refused),
+            Self::Traefik | Self::Caddy => Answer::refusal(refused),
             Self::Nginx => nginx::refuse(refused),
         }
     }

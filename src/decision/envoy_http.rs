@@ -1,9 +1,10 @@
 //! Questions of Envoy over HTTP: the method and the path of the request, behind a prefix.
 
-use http::{HeaderName, HeaderValue, Version, request::Parts};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Version, header, request::Parts};
 
 use super::{
-    answer::{Admitted, Answer, Told},
+    answer::{Admitted, Answer, Refused, Told},
     changes::{Changes, Untellable},
     forwarded::{PATH, PROTO, own, take_source},
     question::{Question, QuestionFault, host, scheme, single, target},
@@ -20,7 +21,7 @@ pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
     let target = target(written.ok_or(QuestionFault::NoQuestion("a path behind /decide"))?.as_bytes())?;
     let host = match uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).map_err(|_| QuestionFault::Unreadable("host"))?,
-        None => single(&headers, &http::header::HOST, "host")?,
+        None => single(&headers, &header::HOST, "host")?,
     };
     let host = self::host(host)?;
     let scheme = scheme(single(&headers, &PROTO, "scheme")?.as_bytes())?;
@@ -63,6 +64,17 @@ pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Unte
     }
     buffers::keep_buffer(gone);
     Ok(Answer::admission(headers))
+}
+
+/// Makes the answer to a question about a request that is refused.
+pub(super) fn refuse(mut refused: Refused<'_>) -> Answer {
+    // For a caller of gRPC Envoy makes the body the message of the status.
+    if refused.to_grpc {
+        refused.body = Bytes::copy_from_slice(refused.code.as_bytes());
+        refused.headers.remove(header::CONTENT_TYPE);
+        refused.headers.remove(header::CONTENT_LENGTH);
+    }
+    Answer::refusal(refused)
 }
 
 #[cfg(test)]

@@ -90,6 +90,11 @@ async fn a_caller_of_grpc_is_told_in_a_word() {
     let decided = bed.ask("envoy-grpc", &asks).await;
     assert_eq!((decided.status, &*decided.body, decided.rpc), (401, "token-missing", 16), "{decided:?}");
     assert!(decided.header("content-type").is_none(), "{decided:?}");
+
+    // Envoy makes the same of a body that comes over HTTP.
+    let decided = bed.ask("envoy-http", &asks).await;
+    assert_eq!((decided.status, &*decided.body), (401, "token-missing"), "{decided:?}");
+    assert!(decided.header("content-type").is_none(), "{decided:?}");
 }
 
 #[tokio::test]
