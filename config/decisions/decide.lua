@@ -19,8 +19,9 @@ local function tell(txn, answer)
     local reply = txn:reply({ status = answer.status })
     for name, values in pairs(answer.headers) do
         if not not_told[name:lower()] then
-            for _, value in pairs(values) do
-                reply:add_header(name, value)
+            -- From 0, in the order in which they came: challenges are a list.
+            for at = 0, #values do
+                reply:add_header(name, values[at])
             end
         end
     end
@@ -42,6 +43,12 @@ core.register_action("decide", { "http-req" }, function(txn)
     headers["x-forwarded-host"] = { host and host[0] or "" }
     headers["x-forwarded-proto"] = { txn.f:ssl_fc() == 1 and "https" or "http" }
     headers["x-forwarded-for"] = { txn.f:src() }
+    -- Whether a WebSocket opens: only some routes allow that.
+    local upgrade = received["upgrade"]
+    if upgrade and upgrade[0] and upgrade[0]:lower():find("websocket", 1, true) then
+        headers["connection"] = { "upgrade" }
+        headers["upgrade"] = { "websocket" }
+    end
 
     -- Without an answer nothing is set, and the request is refused by the line behind this action.
     local answer = core.httpclient():get({ url = address, headers = headers, timeout = timeout })
