@@ -86,7 +86,7 @@ timeout --signal=INT --kill-after=20 300 "$python" "$here/callers.py" --entrada 
 mkdir "$work/relay"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/relay.py" --entrada "$entrada" --work "$work/relay" || status=$?
 mkdir "$work/decisions"
-timeout --signal=INT --kill-after=20 400 "$python" "$here/decisions.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --caddy "$caddy" \
+timeout --signal=INT --kill-after=20 600 "$python" "$here/decisions.py" --entrada "$entrada" --nginx "$nginx" --haproxy "$haproxy" --caddy "$caddy" \
     --caddy-current "$caddy_current" --envoy "$envoy" --traefik "$traefik" --work "$work/decisions" || status=$?
 mkdir "$work/identity"
 timeout --signal=INT --kill-after=20 300 "$python" "$here/identity.py" --entrada "$entrada" --work "$work/identity" || status=$?
