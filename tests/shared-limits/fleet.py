@@ -206,6 +206,11 @@ class Gateway(Process):
         except OSError:
             return {"state": "none"}
 
+    def asked(self):
+        """Returns how many questions the store has answered."""
+        answered = re.search(r'^entrada_limit_store_requests_total\{outcome="answered"\} (\d+)$', self.get("/metrics").decode(), re.MULTILINE)
+        return int(answered.group(1))
+
     def is_up(self):
         return self.status()["state"] == "up"
 
