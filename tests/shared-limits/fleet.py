@@ -25,6 +25,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def cluster_port():
+    """Returns a free port for a node of a cluster, which also needs the one that is 10,000 above."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            if port + 10_000 < 65_536 and probe.connect_ex(("127.0.0.1", port + 10_000)) != 0:
+                return port
+
+
 def until(what, condition, patience=PATIENCE):
     """Waits until the condition is true, and returns how long that took."""
     began = time.monotonic()
@@ -38,14 +47,14 @@ def until(what, condition, patience=PATIENCE):
 class Process:
     """A process that this started, and that alone it ends."""
 
-    def __init__(self, command, folder):
-        self.command, self.folder = [str(part) for part in command], Path(folder)
+    def __init__(self, command, folder, environment=None):
+        self.command, self.folder, self.environment = [str(part) for part in command], Path(folder), environment or {}
         self.child = None
 
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         log = open(self.folder / "log", "ab")
-        self.child = subprocess.Popen(self.command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.child = subprocess.Popen(self.command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | self.environment)
         return self
 
     def signal(self, number):
@@ -65,7 +74,8 @@ class Store(Process):
     """A Redis or a Valkey."""
 
     def __init__(self, program, folder, *arguments, tls=None, address="127.0.0.1", port=None, enter=()):
-        self.address, self.port, self.tls = address, port or free_port(), tls
+        chosen = cluster_port if "--cluster-enabled" in arguments else free_port
+        self.address, self.port, self.tls = address, port or chosen(), tls
         listen = ["--port", self.port] if not tls else ["--port", 0, "--tls-port", self.port, *tls]
         save = [] if "--sentinel" in arguments else ["--save", "", "--appendonly", "no"]
         # A store for others than this machine has a password, or says that it needs none.
@@ -124,9 +134,12 @@ def read(stream):
 
 
 class Link:
-    """A way to a server that can be cut: nothing gets through and nothing is closed; what was under way arrives when it is mended."""
+    """A way to a server that can be cut: nothing gets through and nothing is closed; what was under way arrives when it is mended.
 
-    def __init__(self, port):
+    With a context of TLS it speaks that to whoever comes."""
+
+    def __init__(self, port, context=None):
+        self.context = context
         self.to, self.there, self.back = port, threading.Event(), threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -153,6 +166,12 @@ class Link:
                 far = socket.create_connection(("127.0.0.1", self.to))
             except OSError:
                 return
+            try:
+                near = self.context.wrap_socket(near, server_side=True) if self.context else near
+            except OSError:
+                # Whoever came does not believe the certificate.
+                far.close()
+                continue
             for source, sink, way in [(near, far, self.there), (far, near, self.back)]:
                 threading.Thread(target=self.carry, args=(source, sink, way), daemon=True).start()
 
@@ -172,9 +191,9 @@ class Link:
 
 
 class Gateway(Process):
-    """`entrada run` with this config."""
+    """`entrada run` with this config, with further keys and in this environment."""
 
-    def __init__(self, folder, redis, policies, backend):
+    def __init__(self, folder, redis, policies, backend, more="", environment=None):
         self.port, self.admin = free_port(), free_port()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -187,9 +206,9 @@ class Gateway(Process):
             f'listeners: [ {{ name: public, address: "127.0.0.1:{self.port}" }} ]\n'
             f'admin: {{ address: "127.0.0.1:{self.admin}" }}\naudit: {{ sinks: [] }}\n'
             f'redis: {{ {redis}, key-secret: "a key secret for tests alone" }}\n'
-            f'upstreams: {{ backend: {{ servers: ["http://127.0.0.1:{backend}"] }} }}\nroutes:\n{routes}'
+            f'upstreams: {{ backend: {{ servers: ["http://127.0.0.1:{backend}"] }} }}\n{more}\nroutes:\n{routes}'
         )
-        super().__init__([ENTRADA, "run", self.file], folder)
+        super().__init__([ENTRADA, "run", self.file], folder, environment)
 
     def start(self):
         super().start()
@@ -211,15 +230,21 @@ class Gateway(Process):
         answered = re.search(r'^entrada_limit_store_requests_total\{outcome="answered"\} (\d+)$', self.get("/metrics").decode(), re.MULTILINE)
         return int(answered.group(1))
 
+    def generation(self):
+        """Returns how often the config was read anew."""
+        return json.loads(self.get("/api/config"))["generation"]
+
     def is_up(self):
         return self.status()["state"] == "up"
 
 
 class Backend:
-    """Answers with 204 after a while, and notes when requests were sent and arrived, and how many are under way."""
+    """Answers after a while, with 204 or with a slow body, and notes when requests were sent and arrived, and how many are under way."""
 
     def __init__(self):
-        self.arrivals, self.under_way, self.most, self.takes, self.port = [], 0, 0, 0.0, None
+        self.arrivals, self.under_way, self.most, self.port = [], 0, 0, None
+        # The seconds until the answer begins, and from there to the end of its body.
+        self.takes, self.drips = 0.0, 0.0
         self.server = None
 
     async def start(self, address="127.0.0.1"):
@@ -236,9 +261,12 @@ class Backend:
                 self.most = max(self.most, self.under_way)
                 if self.takes:
                     await asyncio.sleep(self.takes)
-                self.under_way -= 1
-                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na" if self.drips else b"HTTP/1.1 204 No Content\r\n\r\n")
                 await writer.drain()
+                if self.drips:
+                    await asyncio.sleep(self.drips)
+                    writer.write(b"b")
+                self.under_way -= 1
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
@@ -313,11 +341,11 @@ class Fleet:
     def store(self, program, *arguments, **more):
         return self.add(Store(program, self.name("store"), *arguments, **more))
 
-    def gateways(self, number, redis, policies, backend):
-        return [self.add(Gateway(self.name("gateway"), redis, policies, backend.port)) for _ in range(number)]
+    def gateways(self, number, redis, policies, backend, **more):
+        return [self.add(Gateway(self.name("gateway"), redis, policies, backend.port, **more)) for _ in range(number)]
 
-    def link(self, store):
-        self.links.append(Link(store.port))
+    def link(self, store, context=None):
+        self.links.append(Link(store.port, context))
         return self.links[-1]
 
     def __enter__(self):

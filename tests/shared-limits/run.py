@@ -9,55 +9,18 @@ to one limit; with 2,000 calls most of them are refused without a question, and 
 
 import argparse
 import asyncio
-import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from bisect import bisect_left
-from pathlib import Path
 
+import clusters  # noqa: F401 - its scenarios
 import scripts
-from fleet import ENTRADA, Backend, Fleet, Load, until
-
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "@(request.headers['x-key'])"
-#: The deadline of a call, and what a busy machine may add to it.
-TIMEOUT, SLACK = 0.15, 0.85
-SCENARIOS = {}
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-def settings(store, more="", timeout=2.0):
-    """Returns the settings of the store; with time enough on a busy machine, unless the time is what matters."""
-    return f'url: "redis://127.0.0.1:{store.port}", timeout: {int(timeout * 1000)}ms{more}'
-
-
-def rate(calls, period, more=""):
-    return f'rate-limit-by-key: {{ calls: {calls}, renewal-period: {period}, counter-key: "{KEY}", store: redis{more} }}'
-
-
-def never_more_than(calls, period, arrivals):
-    """Checks every period that begins with a call; returns the number of calls that were surely in the fullest one.
-
-    The store decides about a call after it was sent, and before it arrives at the backend: if both are within a period, so is the decision.
-    """
-    sent, arrived = sorted(it[0] for it in arrivals), sorted(it[1] for it in arrivals)
-    # Calls that took a period say nothing, and must not be subtracted where they were sent before it.
-    slow = [it for it in arrivals if it[1] - it[0] >= period]
-    most = 0
-    for begin in sent:
-        before = bisect_left(sent, begin) - sum(1 for it in slow if it[0] < begin and it[1] >= begin + period)
-        most = max(most, bisect_left(arrived, begin + period) - before)
-    assert most <= calls, f"{most} calls in a period, and not {calls}"
-    assert most > calls / 2, f"the machine is so busy that only {most} calls are known to be within a period"
-    return most
+import upkeep  # noqa: F401
+from common import KEY, SCENARIOS, SLACK, TIMEOUT, never_more_than, rate, scenario, settings
+from fleet import Backend, Fleet, Load, until
 
 
 @scenario
@@ -131,8 +94,8 @@ async def concurrency(program):
         assert 4 <= backend.most <= 8 and load[503] == 0, (backend.most, load.statuses)
         await asyncio.to_thread(until, "all permits are given back", lambda: permits(store) == 0)
 
-        # A call that outlives its permit keeps it; one whose gateway is gone does not.
-        backend.takes = 14
+        # A call whose body outlives its permit keeps it; one whose gateway is gone does not.
+        backend.takes, backend.drips = 0, 14
         long = asyncio.gather(*(Load().run([port], "/a", requests=1, connections=1) for port in ports[:2]))
         await asyncio.to_thread(until, "two calls are under way", lambda: permits(store) == 2)
         gateways[0].kill()
@@ -151,7 +114,7 @@ def permits(store):
 
 @scenario
 async def failures(program):
-    """Killed, paused, full, a replica: the stated outcome within the deadline, and back by itself."""
+    """Killed, paused, slow, full, a replica: the stated outcome within the deadline, and back by itself."""
     backend = await Backend().start()
     notes = []
     with Fleet() as fleet:
@@ -167,6 +130,10 @@ async def failures(program):
         def pause():
             store.signal(signal.SIGSTOP)
             return lambda: store.signal(signal.SIGCONT)
+
+        def slow():
+            store.ask("CLIENT", "PAUSE", "2000", "ALL")
+            return lambda: None
 
         def fill():
             store.ask("CONFIG", "SET", "maxmemory", "1")
@@ -188,7 +155,7 @@ async def failures(program):
 
             return let_in
 
-        for name, fault in [("killed", restart), ("paused", pause), ("full", fill), ("replica", follow), ("locked", lock_out)]:
+        for name, fault in [("killed", restart), ("paused", pause), ("slow", slow), ("full", fill), ("replica", follow), ("locked", lock_out)]:
             mend = await asyncio.to_thread(fault)
             refused = await Load().run(ports, "/refuse", seconds=1.0, connections=8)
             local = await Load().run(ports, "/local", seconds=0.7, connections=8)
@@ -203,7 +170,7 @@ async def failures(program):
             assert after[204] >= 200 and after[503] == 0, (name, after.statuses)
             notes.append(f"{name}: {longest * 1000:.0f} ms at most, back after {back:.1f} s")
         log = gateways[0].log()
-        assert log.count("the limit store fails") == 5 and log.count("the limit store answers again") == 5, log[-3000:]
+        assert log.count("the limit store fails") == 6 and log.count("the limit store answers again") == 6, log[-3000:]
     return "; ".join(notes)
 
 
@@ -264,147 +231,6 @@ async def forgetful(program):
         (load,) = await running
         assert set(load.statuses) == {204}, load.statuses
         assert all(it.status()["connections"] == 1 for it in gateways)
-
-
-@scenario
-async def users(program):
-    """The rule in the documentation is enough, and `doctor` names what is missing."""
-    backend = await Backend().start()
-    page = (ROOT / "docs/limits.md").read_text()
-    rule = re.search(r"^ACL SETUSER entrada (.*)$", page, re.MULTILINE).group(1).replace("PASSWORD", "hunter2").split()
-    with Fleet() as fleet:
-        store = fleet.store(program)
-        store.ask("ACL", "SETUSER", "entrada", *rule)
-        policies = {
-            "a": rate(5, "60s"),
-            "b": f'limit-concurrency: {{ max-count: 8, key: "{KEY}", store: redis }}',
-            "c": f'quota-by-key: {{ calls: 5, bandwidth: 1MiB, renewal-period: 60s, counter-key: "{KEY}", store: redis }}',
-        }
-        login = ', username: entrada, password: "hunter2"'
-        gateways = fleet.gateways(1, settings(store, login), policies, backend)
-        for path, passed in [("/a", 5), ("/b", 8), ("/c", 5)]:
-            load = await Load().run([gateways[0].port], path, requests=8, connections=1)
-            assert load[204] == passed and load[503] == 0, (path, load.statuses)
-        assert doctor(gateways[0]) == (0, [])
-        for command in ["time", "zadd", "evalsha"]:
-            store.ask("ACL", "SETUSER", "entrada", f"-{command}")
-            code, failed = doctor(gateways[0])
-            assert code == 1 and failed and (command == "evalsha" or command.upper() in failed[0]["found"]), (command, failed)
-            store.ask("ACL", "SETUSER", "entrada", f"+{command}")
-        store.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        store.ask("ACL", "SETUSER", "entrada", "+config|get")
-        assert "allkeys-lru" in doctor(gateways[0], "warning")[1][0]["found"]
-        store.ask("ACL", "SETUSER", "entrada", "~other:*", "resetkeys")
-        code, failed = doctor(gateways[0])
-        assert code == 1 and failed, failed
-
-
-def doctor(gateway, outcome="failed"):
-    command = [ENTRADA, "doctor", gateway.file, "--format", "json"]
-    ran = subprocess.run([str(part) for part in command], capture_output=True, timeout=30, check=False)
-    steps = json.loads(ran.stdout)["limit_store"]
-    return ran.returncode, [step for step in steps if step["outcome"] == outcome]
-
-
-@scenario
-async def tls(program):
-    """TLS with an own authority; a certificate of another name or authority is refused."""
-    backend = await Backend().start()
-    with Fleet() as fleet:
-        made = fleet.folder / "tls"
-        made.mkdir()
-        for name in ["ours", "theirs"]:
-            certificate(made, f"{name}-ca", "basicConstraints=critical,CA:TRUE")
-        certificate(made, "server", "basicConstraints=critical,CA:FALSE", "-CA", "ours-ca.pem", "-CAkey", "ours-ca.key")
-        files = ["--tls-cert-file", made / "server.pem", "--tls-key-file", made / "server.key", "--tls-ca-cert-file", made / "ours-ca.pem"]
-        try:
-            store = fleet.store(program, tls=[*files, "--tls-auth-clients", "no"])
-        except AssertionError:
-            return "this server has no TLS"
-        url = f'url: "rediss://127.0.0.1:{store.port}", timeout: 300ms, tls: {{ ca: "{made}/NAME-ca.pem" }}'
-        gateways = fleet.gateways(1, url.replace("NAME", "ours"), {"a": rate(5, "60s")}, backend)
-        load = await Load().run([gateways[0].port], "/a", requests=8, connections=1)
-        assert load[204] == 5, load.statuses
-        for wrong in [url.replace("NAME", "theirs"), url.replace("NAME-ca.pem\"", "ours-ca.pem\", server-name: other.example")]:
-            gateways[0].file.write_text(re.sub(r'url: "rediss.*?\}', wrong, gateways[0].file.read_text(), count=1))
-            code, failed = doctor(gateways[0])
-            assert code == 1 and "certificate" in failed[0]["found"], failed
-
-
-def certificate(folder, name, constraints, *signed):
-    """Makes a key and a certificate for loopback."""
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", constraints]
-    files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
-    subprocess.run([*command, *names, *files, *signed], cwd=folder, check=True, capture_output=True)
-
-
-@scenario
-async def sentinel(program):
-    """The primary is killed, and the one that sentinels name next is used."""
-    backend = await Backend().start()
-    with Fleet() as fleet:
-        primary = fleet.store(program)
-        replica = fleet.store(program, "--replicaof", "127.0.0.1", primary.port)
-        folder = fleet.name("sentinel")
-        folder.mkdir()
-        (folder / "sentinel.conf").write_text(
-            f"sentinel monitor limits 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds limits 500\n"
-            "sentinel failover-timeout limits 3000\n"
-        )
-        watching = fleet.store(program, folder / "sentinel.conf", "--sentinel")
-        until("the sentinel knows the replica", lambda: len(watching.ask("SENTINEL", "replicas", "limits")) == 1)
-        until("the replica follows", lambda: "master_link_status:up" in replica.ask("INFO", "replication"))
-        redis = f'url: "redis://127.0.0.1:{watching.port}", mode: sentinel, name: limits, timeout: 150ms'
-        gateways = fleet.gateways(2, redis, {"a": rate(1_000_000, "60s"), "few": rate(5, "60s")}, backend)
-        ports = [it.port for it in gateways]
-        assert (await Load().run(ports, "/few", requests=32))[204] == 5
-        primary.kill()
-        gone = await Load().run(ports, "/a", seconds=0.5)
-        assert gone[503] > 0, gone.statuses
-        back = await asyncio.to_thread(until, "the successor is used", lambda: all(it.is_up() for it in gateways))
-        after = await Load().run(ports, "/few", requests=32)
-        assert after[204] <= 5 and after[503] == 0, after.statuses
-        assert replica.ask("ROLE")[0] == "master"
-        return f"back after {back:.1f} s, {after[204]} calls were forgotten"
-
-
-@scenario
-async def cluster(program):
-    """A cluster of two nodes: keys of both, and a slot that moves."""
-    backend = await Backend().start()
-    with Fleet() as fleet:
-        nodes = [fleet.store(program, "--cluster-enabled", "yes") for _ in range(2)]
-        nodes[0].ask("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
-        nodes[1].ask("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
-        nodes[1].ask("CLUSTER", "SET-CONFIG-EPOCH", 2)
-        nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
-        until("the cluster is complete", lambda: all("cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in nodes))
-        redis = f'url: "redis://127.0.0.1:{nodes[0].port}", mode: cluster, timeout: 300ms'
-        gateways = fleet.gateways(2, redis, {"a": rate(5, "60s")}, backend)
-        ports = [it.port for it in gateways]
-        for key in range(40):
-            load = await Load().run(ports, "/a", f"caller-{key}", requests=8, connections=1)
-            assert (load[204], load[429]) == (5, 3), (key, load.statuses)
-        held = [node.ask("KEYS", "*") for node in nodes]
-        assert all(held), held
-        # The owner changes, and the gateways find out by themselves.
-        key = held[0][0]
-        slot = nodes[0].ask("CLUSTER", "KEYSLOT", key)
-        ids = [node.ask("CLUSTER", "MYID") for node in nodes]
-        for moved in held[0]:
-            if nodes[0].ask("CLUSTER", "KEYSLOT", moved) == slot:
-                nodes[0].ask("DEL", moved)
-        nodes[1].ask("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
-        nodes[0].ask("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
-        # For a second a gateway believes that a limit is reached.
-        await asyncio.sleep(1.1)
-        passed = 0
-        for key in range(40):
-            load = await Load().run(ports, "/a", f"caller-{key}", requests=8, connections=1)
-            assert load[503] == 0 and load[204] in (0, 5), (key, load.statuses)
-            passed += load[204]
-        assert passed % 5 == 0 and passed >= 5, "those whose key was removed begin anew"
 
 
 async def long(program, requests, calls):
