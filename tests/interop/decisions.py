@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 import grpc
-from calls import check_calls, fails
+from calls import check_calls, fails, serve
 from fronts import GREETING, PORTS, PROXIES, SHIPPED, WEBSOCKET_KEY, Backend, Bed, Front, code_of, raw, request, values
 from generated import Generated, plain
 from interop import check, conduct, expect, wait_until
@@ -45,6 +45,8 @@ def walk(arguments, processes):
     Thread(target=server.serve_forever, daemon=True).start()
     bed = Bed(arguments, processes, server.server_address[1])
 
+    greeter = serve(bed.services)
+
     check_printed(arguments)
     for name in PROXIES:
         front = Front(name, arguments, bed, processes)
@@ -59,6 +61,7 @@ def walk(arguments, processes):
         check_outages(front, bed)
         front.end()
     check_calls(bed)
+    greeter.stop(0)
 
     @check("the gateway ends when told to")
     def _():
@@ -331,6 +334,17 @@ def check_grpc(front, bed):
         expect([code for code, _ in errors], expected, "statuses")
         if name.startswith("envoy"):
             expect([detail for _, detail in errors], ["token-missing", "scope-missing"], "details")
+
+    if name == "envoy-grpc":
+
+        @check(f"{name}: calls of gRPC that are admitted reach the service")
+        def _():
+            metadata = [("authorization", f"Bearer {bed.token}")]
+            with grpc.insecure_channel(f"127.0.0.1:{front.port}", options=[("grpc.enable_http_proxy", 0)]) as called:
+                expect(called.unary_unary("/contoso.Greeter/Hello")(b"nia", metadata=metadata, timeout=20), b"hello nia in time", "answer")
+                expect(len(list(called.unary_stream("/contoso.Greeter/Count")(b"500", metadata=metadata, timeout=20))), 500, "messages")
+                mirrored = list(called.stream_stream("/contoso.Greeter/Mirror")(iter([b"abc", b"def"]), metadata=metadata, timeout=20))
+                expect(mirrored, [b"cba", b"fed"], "messages")
 
 
 def check_generated(front, bed):

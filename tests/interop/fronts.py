@@ -227,6 +227,17 @@ def moved(text, ports, front, backend):
     return text.replace(f"127.0.0.1:{BACKEND}", f"127.0.0.1:{backend}").replace(f"port_value: {BACKEND} ", f"port_value: {backend} ")
 
 
+def beside(text, services):
+    """Envoy's config with a service of gRPC beside the backend, as its operator would write it."""
+    text = text.replace("routes: [ ", "routes: [ { match: { prefix: /contoso.Greeter/ }, route: { cluster: greeter } }, ")
+    http2 = re.search(r"      typed_extension_protocol_options:\n(        .*\n)+", text).group()
+    return text + f"""    - name: greeter
+{http2}      load_assignment:
+        cluster_name: greeter
+        endpoints: [ {{ lb_endpoints: [ {{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {services} }} }} }} }} ] }} ]
+"""
+
+
 class Front:
     """A proxy in front, which asks the listener of its dialect over a way that can be cut."""
 
@@ -249,6 +260,8 @@ class Front:
                 f"http {{ access_log off; client_body_temp_path {work}/body; proxy_temp_path {work}/proxy; "
                 f"fastcgi_temp_path {work}/f; uwsgi_temp_path {work}/u; scgi_temp_path {work}/s;",
             )
+        if name == "envoy-grpc":
+            text = beside(text, self.bed.services)
         config.write_text(text)
         if name == "haproxy":
             shutil.copy(SHIPPED / "decide.lua", work)
@@ -320,7 +333,7 @@ class Bed:
 """
         text = text.replace("listeners:\n", listeners)
         text = text.replace("decide-only: true", "upstream: backend")
-        text = text.replace("peers: [127.0.0.1]", "peers: [127.0.0.1], routes: [orders, notes, chat, few, challenged]")
+        text = text.replace("peers: [127.0.0.1]", "peers: [127.0.0.1], routes: [orders, notes, chat, few, challenged, greeter]")
         token = """validate-azure-ad-token: { tenant: contoso, audiences: [api://orders, 33334444-dddd-5555-eeee-6666ffff7777], scopes: [Orders.Read], roles: [Orders.Read.All] }"""
         routes = f"""
   - name: notes
