@@ -89,6 +89,11 @@ impl Silences {
             let Some(node) = list.and_then(|list| if let Kind::List(list) = list { list.get(index) } else { None }) else {
                 continue;
             };
+            // What stands in for a code that is none has an error of its own, and silences nothing.
+            let code = node.get("code").map(|code| &code.kind);
+            if !matches!(code, Some(Kind::Text(text)) if text.value == allowed.code.code()) {
+                continue;
+            }
             all.push(Silence {
                 lint: allowed.code,
                 reach: allowed.at.clone().map_or(Reach::Everything, Reach::Place),

@@ -21,6 +21,26 @@ fn stars(first: &str, second: &str, more: &str) -> String {
     )
 }
 
+/// The error names what is wrong; whatever stands in for the code meanwhile is not the writer's.
+#[test]
+fn a_silence_of_a_code_that_is_none_is_one_error_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for (code, cure) in [
+        ("tokn-unrestricted", "did you mean `token-unrestricted`?"),
+        ("ConfigInvalid", "did you mean"),
+        ("nonsense", "write one of"),
+        ("7", ""),
+    ] {
+        let entry = format!("lints: {{ allow: [ {{ code: {code}, reason: of it }} ] }}");
+
+        let report = check(folder.path(), &stars("", "", &entry));
+
+        let found: Vec<_> = report.findings().iter().map(|finding| finding.code()).collect();
+        assert_eq!(found, ["config-invalid"], "{report}");
+        assert!(report.to_string().contains(cure), "{report}");
+    }
+}
+
 #[test]
 fn a_silence_reaches_what_it_names_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
