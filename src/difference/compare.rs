@@ -238,11 +238,12 @@ impl Comparison<'_> {
         let groups = Box::pin(std::mem::take(&mut self.groups).finish(words, self.judge.mint)).await;
         self.unseen_settings(sides);
         self.treatment.extend(treatment::reserved(sides));
+        let complete = self.cut_short.is_empty();
         Difference {
-            complete: self.cut_short.is_empty(),
+            complete,
             cut_short: self.cut_short.into_iter().collect(),
             cells: cells.cells.len() + self.parts,
-            routes: Routes { all, same },
+            routes: Routes { all, same: complete.then_some(same) },
             groups,
             treatment: self.treatment.into_iter().collect(),
             not_compared: not_compared::changes(sides),

@@ -68,7 +68,7 @@ impl Difference {
             }
         }
         for why in &self.cut_short {
-            let _ = writeln!(text, "\n**Not complete:** {}", cell(why));
+            let _ = writeln!(text, "\n**Not complete:** {}. What was not compared may differ.", cell(why));
         }
         text
     }

@@ -36,8 +36,8 @@ pub struct Difference {
 pub struct Routes {
     /// Those of the new config.
     pub all: usize,
-    /// Those with the same rules as before.
-    pub same: usize,
+    /// Those with the same rules as before; absent where not all was compared.
+    pub same: Option<usize>,
 }
 
 /// `gain` or `loss`.

@@ -47,10 +47,25 @@ impl Difference {
                 "tool": { "driver": { "name": "entrada", "semanticVersion": env!("CARGO_PKG_VERSION"), "rules": rules } },
                 "automationDetails": { "id": "entrada-diff/" },
                 "columnKind": "unicodeCodePoints",
-                "invocations": [{ "executionSuccessful": self.complete }],
+                "invocations": [self.invocation()],
                 "results": results,
             }],
         })
+    }
+}
+
+impl Difference {
+    /// Returns how the comparison ended. Without a result of a kind, readers take it that there is none: not so where it was cut short.
+    fn invocation(&self) -> Value {
+        let mut invocation = json!({ "executionSuccessful": self.complete });
+        if !self.complete {
+            let notification = |why: &String| {
+                let text = format!("The comparison is not complete: {why}. What was not compared may differ.");
+                json!({ "level": "error", "descriptor": { "id": "not-complete" }, "message": { "text": text } })
+            };
+            invocation["toolExecutionNotifications"] = self.cut_short.iter().map(notification).collect();
+        }
+        invocation
     }
 }
 

@@ -24,7 +24,7 @@ impl Difference {
         }
         let _ = writeln!(text, "\nNOT COMPARED  {}", listed(&self.not_compared));
         if self.unknown.is_empty() {
-            text.push_str("UNKNOWN       none\n");
+            let _ = writeln!(text, "UNKNOWN       none{}", if self.complete { "" } else { " in what was compared" });
         } else {
             text.push_str("UNKNOWN\n");
             for unknown in &self.unknown {
@@ -39,13 +39,19 @@ impl Difference {
 
     /// Returns the result in one line.
     pub fn summary(&self) -> String {
+        let verb = |number: usize, word: &str| format!("{word}{}", if number == 1 { "s" } else { "" });
         let groups = match (self.of(Change::Gain).count(), self.of(Change::Loss).count()) {
             (0, 0) => "nobody gains or loses access".to_owned(),
-            (gain, loss) => format!("{} gain, {loss} lose{}", plural(gain, "group"), if loss == 1 { "s" } else { "" }),
+            (gain, loss) => format!("{} {}, {loss} {}", plural(gain, "group"), verb(gain, "gain"), verb(loss, "lose")),
         };
-        let routes = format!("{} of {} have the same rules", self.routes.same, plural(self.routes.all, "route"));
-        let whole = if self.complete { "complete" } else { "not complete" };
-        format!("{groups}; {routes}.   {whole}, {}", plural(self.cells, "cell"))
+        let cells = plural(self.cells, "cell");
+        match self.routes.same {
+            Some(same) => {
+                format!("{groups}; {same} of {} have the same rules.   complete, {cells}", plural(self.routes.all, "route"))
+            }
+            // Of what was not compared nothing is said, and nothing is counted as the same.
+            None => format!("NOT COMPLETE: in what was compared, {groups}; the rest may differ.   {cells}"),
+        }
     }
 }
 

@@ -79,7 +79,7 @@ fn a_gain_is_told_with_its_cause_and_a_request() {
     let told = text(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
     for part in [
-        "1 group gain, 0 lose; 0 of 1 route have the same rules.   complete,",
+        "1 group gains, 0 lose; 0 of 1 route have the same rules.   complete,",
         "GAIN  1  orders: POST",
         "tokens: of contoso, for api://orders, role Orders.Read.All, the header x-gate is ***",
         "callers from 198.51.100.10-198.51.100.40, 203.0.113.0/24 (287 addresses)",
@@ -103,6 +103,36 @@ fn a_gain_is_told_with_its_cause_and_a_request() {
         let output = folder.diff(arguments);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", text(&output));
     }
+}
+
+/// What was not compared is nowhere told to be the same.
+#[test]
+fn an_answer_that_is_not_complete_says_so_in_every_form() {
+    let new = OLD.replace("[Orders.Write.All]", "[Orders.Write.All, Orders.Read.All]");
+    let folder = Folder::with(OLD, &new);
+    let limited = |format: &str| {
+        let output = folder.diff(&["--max-cells", "1", "--format", format]);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        text(&output)
+    };
+
+    let (told, markdown) = (limited("text"), limited("markdown"));
+    let [json, sarif] = ["json", "sarif"].map(|format| serde_json::from_str::<Value>(&limited(format)).unwrap());
+
+    assert!(told.starts_with("NOT COMPLETE: in what was compared, "), "{told}");
+    assert!(told.contains("UNKNOWN       none in what was compared"), "{told}");
+    assert!(told.contains("NOT COMPLETE  there are more than 1 hosts, paths and methods"), "{told}");
+    assert!(markdown.starts_with("### Access: NOT COMPLETE: in what was compared, "), "{markdown}");
+    assert!(markdown.contains("What was not compared may differ."), "{markdown}");
+    for text in [&told, &markdown] {
+        assert!(!text.contains("have the same rules"), "{text}");
+    }
+    assert_eq!((&json["complete"], &json["routes"]["same"]), (&Value::Bool(false), &Value::Null), "{json:#}");
+    let ended = &sarif["runs"][0]["invocations"][0];
+    assert_eq!(ended["executionSuccessful"], false);
+    let notification = &ended["toolExecutionNotifications"][0];
+    assert_eq!(notification["level"], "error");
+    assert!(notification["message"]["text"].as_str().unwrap().contains("not complete"), "{sarif:#}");
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn the_global_list_changes_every_cell() {
     let group = &found.groups[0];
     assert_eq!((group.change.as_str(), &*group.routes), ("loss", &["a".to_owned(), "b".to_owned()][..]));
     assert_eq!((&*group.callers.addresses, group.callers.count), (&["192.0.2.0/24".to_owned()][..], 256));
-    assert_eq!(found.routes.same, 0);
+    assert_eq!(found.routes.same, Some(0));
 }
 
 #[test]
