@@ -46,6 +46,7 @@ pub(super) fn step(explained: Explained<'_>, step: &Step) -> StepFacts {
         reason: step.detail.to_string(),
         code: refused.map(Reason::code),
         would_deny: matches!(step.verdict, Verdict::WouldRefuse(_)),
+        duration_us: super::microseconds(step.duration),
         ..StepFacts::default()
     };
     let policy = step.place.as_ref().and_then(|place| policy_at(&explained.document.config, place));

@@ -17,6 +17,7 @@ mod text;
 mod token;
 mod token_candidates;
 mod token_facts;
+mod token_shape;
 mod turning;
 mod untried;
 mod upstream;
@@ -179,6 +180,8 @@ pub struct StepFacts {
     pub code: Option<&'static str>,
     /// Whether the step would have refused, but only reports.
     pub would_deny: bool,
+    /// The time that it took, with the steps within it, in microseconds and parts of them.
+    pub duration_us: f64,
     /// True for the steps of an alternative that was given up: a list of `any-of` that refused while another one passed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub given_up: bool,
@@ -297,6 +300,12 @@ fn steps(explained: Explained<'_>) -> Vec<StepFacts> {
             StepFacts { given_up, ..describe::step(explained, step) }
         })
         .collect()
+}
+
+/// Returns a duration in microseconds, to the nanosecond.
+#[expect(clippy::cast_precision_loss, reason = "no step takes as long as 2^53 ns, which are 104 days")]
+fn microseconds(duration: std::time::Duration) -> f64 {
+    duration.as_nanos() as f64 / 1_000.0
 }
 
 fn is_any_of(at: &str) -> bool {

@@ -10,6 +10,7 @@ use super::{
     entry::policy_at,
     token::FoundToken,
     token_candidates::Entry,
+    token_shape,
     variant::Variant,
 };
 use crate::{
@@ -139,6 +140,10 @@ pub(super) fn describe(explained: Explained<'_>, policy: &PolicyConfig, refused:
     };
     let (wanted, found) = match reason {
         Reason::TokenMissing => (vec![format!("a token in {}", places.join(", or in "))], "none".to_owned()),
+        Reason::TokenMalformed => {
+            let wanted = "3 parts, separated by dots: header, claims and signature, each in base64url".to_owned();
+            (vec![wanted], token_shape::presented(explained.request, &entry.places()).unwrap_or_else(|| "none".to_owned()))
+        }
         Reason::TokenAmbiguous => (vec!["one token".to_owned()], "several in one place".to_owned()),
         Reason::TokenKeyUnknown | Reason::TokenSignatureInvalid | Reason::SigningKeysUnavailable => {
             let key =

@@ -328,12 +328,7 @@ async fn forward(
     exchange.route = Some(runtime.label(found.route));
     decide::is_decided(exchange, found.route)?;
     exchange.captures = found.captures;
-    exchange.trace.note(|| Step {
-        at: "route".into(),
-        place: None,
-        verdict: Verdict::Passed,
-        detail: route.name.to_string().into(),
-    });
+    exchange.trace.note(|| Step::new("route".into(), None, Verdict::Passed, route.name.to_string().into()));
     let stated_host = exchange.caller.as_ref().and_then(|caller| caller.host.as_ref());
     if let Some(redirect) = route.redirect(incoming, received.scheme, stated_host) {
         exchange.outcome.policy = Some("require-tls".into());
@@ -504,7 +499,10 @@ impl UpstreamExchange<'_> {
             let sent = self.upstream.preview(&self.incoming.authority, outgoing, body.size_hint().exact(), upgrade)?;
             exchange.outcome.server = Some(sent.server.clone());
             stand_in.sent = Some(sent);
-            return Ok(stand_in.answer.clone().map(ResponseBody::whole));
+            let answer = stand_in.answer.clone();
+            // What stands in for the upstream takes time of its own, which is no policy's.
+            exchange.trace.go_on();
+            return Ok(answer.map(ResponseBody::whole));
         }
         let reached = self
             .upstream

@@ -111,11 +111,9 @@ impl IdentityHeaders {
                     Verdict::Refused(crate::refusal::Reason::HeaderValueUnavailable)
                 }
             };
-            exchange.trace.note(|| Step {
-                at: header.at.clone(),
-                place: Some(header.place.clone()),
-                verdict,
-                detail: written.as_ref().err().map_or_else(|| "".into(), |error| error.to_string().into()),
+            exchange.trace.note(|| {
+                let detail = written.as_ref().err().map_or_else(|| "".into(), |error| error.to_string().into());
+                Step::new(header.at.clone(), Some(header.place.clone()), verdict, detail)
             });
             written?;
         }

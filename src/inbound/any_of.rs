@@ -99,12 +99,7 @@ impl AnyOf {
             let before = exchange.checkpoint();
             let mut tried = outgoing.clone();
             let result = list.run_within(exchange, incoming, &mut tried).await;
-            exchange.trace.note(|| Step {
-                at: at.clone(),
-                place: Some(place.clone()),
-                verdict: Verdict::of(&result),
-                detail: "".into(),
-            });
+            exchange.trace.note(|| Step::new(at.clone(), Some(place.clone()), Verdict::of(&result), "".into()));
             match result {
                 Ok(()) => {
                     *outgoing = tried;

@@ -139,12 +139,7 @@ impl Choose {
             }
         }
         let Some(Branch { list, at, place }) = chosen else { return Ok(()) };
-        exchange.trace.note(|| Step {
-            at: at.clone(),
-            place: Some(place.clone()),
-            verdict: Verdict::Passed,
-            detail: "this branch is taken".into(),
-        });
+        exchange.trace.note(|| Step::new(at.clone(), Some(place.clone()), Verdict::Passed, "this branch is taken".into()));
         list.run_within(exchange, incoming, outgoing).await
     }
 }

@@ -75,8 +75,8 @@ impl PolicyEntry {
 
     pub(super) fn step(&self, verdict: Verdict, refusal: Option<&Refusal>) -> Step {
         let cause = refusal.and_then(|refusal| refusal.cause.as_ref());
-        let place = Some(self.place.clone());
-        Step { at: self.at.clone(), place, verdict, detail: cause.map_or("".into(), |cause| cause.to_string().into()) }
+        let detail = cause.map_or("".into(), |cause| cause.to_string().into());
+        Step::new(self.at.clone(), Some(self.place.clone()), verdict, detail)
     }
 
     /// Sets the file and the line of the entry, for records.

@@ -142,7 +142,7 @@ impl OutboundPolicy {
         if result.is_err() && exchange.outcome.policy.is_none() {
             exchange.outcome.policy = Some(self.at.clone());
         }
-        exchange.trace.note(|| Step { at: self.at.clone(), place: Some(self.place.clone()), verdict, detail: "".into() });
+        exchange.trace.note(|| Step::new(self.at.clone(), Some(self.place.clone()), verdict, "".into()));
         result
     }
 

@@ -426,6 +426,36 @@ fn a_token_needs_keys_and_is_never_shown() {
     assert_eq!(folder.told(&["--url", "https://api.contoso.example/orders/17"]).0, 2, "it depends on who connects");
 }
 
+/// Whether it is a secret of another kind, nobody knows: its form is told, and none of its letters.
+#[test]
+fn a_malformed_token_is_told_by_its_form() {
+    let folder = Folder::new();
+    let arguments = [&ORDER[..], &["--keys", "dev-tenant", "-H", "Authorization: Bearer hunter2hunter2"]].concat();
+
+    let (status, told) = folder.json(&arguments);
+    let text = folder.told(&arguments).1;
+
+    assert_eq!((status, &told["code"]), (1, &json!("token-malformed")), "{told:#}");
+    let found = told["steps"][1]["found"][0].as_str().unwrap();
+    assert!(found.starts_with("1 part of 14 characters; begins with ***"), "{found}");
+    assert!(told["steps"][1]["wanted"][0].as_str().unwrap().contains("3 parts"), "{told:#}");
+    assert!(text.contains("found     1 part of 14 characters"), "{text}");
+    assert!(!text.contains("hunter2") && !told.to_string().contains("hunter2"), "{text}");
+}
+
+#[test]
+fn steps_say_how_long_they_took() {
+    let folder = Folder::new();
+
+    let (_, told) = folder.json(&[&ORDER[..], &["--mint", NIA]].concat());
+
+    let steps = told["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 4, "{told:#}");
+    // The signature is verified in one of them: that takes time on any machine.
+    assert!(steps.iter().all(|step| step["duration_us"].as_f64().is_some_and(|duration| duration >= 0.0)), "{told:#}");
+    assert!(steps[1]["duration_us"].as_f64().unwrap() > 0.0, "{told:#}");
+}
+
 fn rows(text: &str) -> String {
     text.lines().filter(|line| line.starts_with("entrada_decisions_total")).collect::<Vec<_>>().join("\n")
 }

@@ -1,6 +1,12 @@
 //! The decision trace: the result of each policy and the values it examined.
 
-use std::{borrow::Cow, cell::Cell, mem, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -21,6 +27,10 @@ pub struct Trace(Option<Box<Reading>>);
 #[derive(Debug, Default)]
 struct Reading {
     steps: Vec<Step>,
+    /// The beginning of each step.
+    begins: Vec<Instant>,
+    /// The end of the last step; absent where nobody reads.
+    since: Option<Instant>,
     unread: bool,
     stand_in: Option<StandIn>,
 }
@@ -41,6 +51,37 @@ pub struct Step {
     pub verdict: Verdict,
     /// The examined values, in words.
     pub detail: Cow<'static, str>,
+    /// The time that it took, with the steps within it. The trace measures it.
+    pub duration: Duration,
+}
+
+impl Step {
+    /// Makes a step that nobody has measured.
+    pub const fn new(at: Arc<str>, place: Option<Place>, verdict: Verdict, detail: Cow<'static, str>) -> Self {
+        Self { at, place, verdict, detail, duration: Duration::ZERO }
+    }
+
+    /// Returns whether another step is within this one: `inbound[1].any-of[0][2].ip-filter` in `inbound[1].any-of`.
+    pub fn holds(&self, other: &Self) -> bool {
+        other.at.strip_prefix(&*self.at).is_some_and(|rest| rest.starts_with('['))
+    }
+}
+
+impl Reading {
+    fn new(unread: bool, stand_in: Option<StandIn>) -> Self {
+        Self { unread, stand_in, since: (!unread).then(Instant::now), ..Self::default() }
+    }
+
+    /// Adds a step. It has taken the time since the one before it; one that holds others, which come first, all of their time.
+    fn add(&mut self, mut step: Step) {
+        let now = Instant::now();
+        let within = self.steps.iter().rev().take_while(|other| step.holds(other)).count();
+        let began = self.begins.get(self.steps.len() - within).copied().or(self.since).unwrap_or(now);
+        step.duration = now - began;
+        self.steps.push(step);
+        self.begins.push(began);
+        self.since = Some(now);
+    }
 }
 
 /// The result of a step.
@@ -103,19 +144,18 @@ pub struct SentRequest {
 impl Trace {
     /// Makes a trace that records every step.
     pub fn read() -> Self {
-        Self(Some(Box::default()))
+        Self(Some(Box::new(Reading::new(false, None))))
     }
 
     /// Makes the trace of a trial, with or without steps.
     pub fn trial(stand_in: StandIn, steps: bool) -> Self {
-        Self(Some(Box::new(Reading { steps: Vec::new(), unread: !steps, stand_in: Some(stand_in) })))
+        Self(Some(Box::new(Reading::new(!steps, Some(stand_in)))))
     }
 
     /// Makes the trace of a request of which only the decision is wanted. It takes the room of the thread's last one.
     pub fn decision() -> Self {
         let spare = SPARE.with(Cell::take);
-        let new = || Reading { steps: Vec::new(), unread: true, stand_in: Some(StandIn::for_decision()) };
-        Self(Some(spare.unwrap_or_else(|| Box::new(new()))))
+        Self(Some(spare.unwrap_or_else(|| Box::new(Reading::new(true, Some(StandIn::for_decision()))))))
     }
 
     /// Ends the trace of a decision: returns the facts that the gateway would have asked others for, and those that are not known.
@@ -140,7 +180,14 @@ impl Trace {
         if let Some(reading) = &mut self.0
             && !reading.unread
         {
-            reading.steps.push(step());
+            reading.add(step());
+        }
+    }
+
+    /// Leaves out of the next step's time what has passed until now: no step has used it.
+    pub fn go_on(&mut self) {
+        if let Some(since) = self.0.as_mut().and_then(|reading| reading.since.as_mut()) {
+            *since = Instant::now();
         }
     }
 
@@ -225,6 +272,30 @@ mod tests {
 
         assert!(trace.steps().is_empty() && trial.steps().is_empty());
         assert!(trace.stand_in().is_none() && trial.stand_in().is_some());
+    }
+
+    /// No time decides this: whatever a step takes, one that holds it takes as long at least, and one beside it counts for neither.
+    #[test]
+    fn a_step_takes_the_time_of_those_within_it_and_of_no_other() {
+        let mut trace = Trace::read();
+        for at in [
+            "inbound[0].ip-filter",
+            "inbound[1].any-of[0][0].check",
+            "inbound[1].any-of[0]",
+            "inbound[1].any-of",
+            "inbound[10].x",
+        ] {
+            trace.note(|| Step::new(at.into(), None, Verdict::Passed, "".into()));
+        }
+        trace.go_on();
+
+        let Reading { steps, begins, since, .. } = &**trace.0.as_ref().unwrap();
+        assert_eq!(begins[1], begins[2]);
+        assert_eq!(begins[1], begins[3]);
+        assert_eq!(begins[0] + steps[0].duration, begins[1]);
+        assert_eq!(begins[3] + steps[3].duration, begins[4], "inbound[10] is not within inbound[1]");
+        assert!(steps[1].duration <= steps[2].duration && steps[2].duration <= steps[3].duration);
+        assert!(since.unwrap() >= begins[4] + steps[4].duration);
     }
 
     /// The room of a decision is used over again, and has nothing in it of the one before.
