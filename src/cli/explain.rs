@@ -107,7 +107,7 @@ pub struct ExplainArguments {
 /// Fails if the question cannot be answered.
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     let document = Document::load(&arguments.config.path()).map_err(|report| anyhow::anyhow!("{report}"))?;
-    let asked = Asked::read(arguments)?;
+    let mut asked = Asked::read(arguments, &document)?;
     let now = match arguments.at {
         Some(at) => u64::try_from(at.as_second()).context("the time is before 1970")?,
         None => asked.time.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()),
@@ -133,20 +133,26 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
         request.set_header("Authorization", Some(&format!("Bearer {token}")));
     }
     let has_token = crate::explain::has_token(&request);
-    let mut explanation = runtime.block_on(Explanation::of(&document, &gateway, Some(&trial), &request, now));
+    let mut explanation = match &mut asked.recorded {
+        Some(recorded) => {
+            if arguments.token.is_some() || arguments.mint.is_some() {
+                recorded.with_token();
+            }
+            let asked = (recorded, &request);
+            runtime.block_on(Explanation::of_recorded(&document, &gateway, Some(&trial), asked, now))
+        }
+        None => runtime.block_on(Explanation::of(&document, &gateway, Some(&trial), &request, now)),
+    };
     if has_token && !given && explanation.code.as_deref() == Some("signing-keys-unavailable") {
         bail!(
             "the request has a token, and there are no keys to verify it: give them with --keys FILE or --online, or say --keys dev-tenant"
         );
     }
-    let then = asked.recorded.as_ref().map(|recorded| then(recorded, &explanation));
     // The browser has left out what would tell whether the request was refused for want of a token.
-    let is_left_out = asked.sanitised && explanation.code.as_deref() == Some("token-missing");
-    let unknown = is_left_out || then.as_ref().is_some_and(|then| then.unknown);
-    if unknown {
-        // A token would turn what is judged here, and nobody asks about that.
-        explanation.turning = None;
+    if asked.sanitised && explanation.code.as_deref() == Some("token-missing") {
+        explanation.leave_open(vec!["the token, which browsers leave out of archives".to_owned()]);
     }
+    let then = asked.recorded.as_ref().map(|recorded| then(recorded, &explanation));
     match arguments.format {
         Format::Text => {
             asked.notes.iter().for_each(|note| println!("  note       {note}"));
@@ -166,7 +172,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(match explanation.verdict {
-        _ if unknown => ExitCode::from(2),
+        "unknown" => ExitCode::from(2),
         "allow" | "answer" => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
@@ -219,7 +225,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(arguments: &ExplainArguments) -> anyhow::Result<Self> {
+    fn read(arguments: &ExplainArguments, document: &Document) -> anyhow::Result<Self> {
         let (mut time, mut notes, mut record, mut sanitised) = (None, Vec::new(), None, false);
         let described = if let Some(command) = &arguments.curl {
             let command = if command == "-" { read(Path::new("-"), MAX_TOKEN)? } else { command.clone() };
@@ -235,11 +241,10 @@ impl Asked {
             }
             entry.described
         } else if let (Some(file), Some(id)) = (&arguments.record, &arguments.request_id) {
-            let found = recorded(&read(file, MAX_INPUT)?, id)?;
+            let found = recorded(document, &read(file, MAX_INPUT)?, id)?;
             time = Some(found.time);
-            let described = found.described.clone();
             record = Some(found);
-            described
+            Described::default()
         } else {
             let url = arguments.url.clone().unwrap_or_default();
             Described { method: arguments.method.clone(), url, ..Described::default() }
@@ -248,16 +253,15 @@ impl Asked {
             .from
             .or(record.as_ref().map(|record| record.peer))
             .context("say with --from which address connects: whether a caller is admitted can depend on it")?;
-        let mut request = OfflineRequest::new(&described.method, &described.url, from)?;
-        request.headers = described.headers;
-        request.body = described.body;
-        if described.http2 {
-            request.version = http::Version::HTTP_2;
-        }
+        let mut request = match &record {
+            Some(record) => OfflineRequest { peer: from, ..record.request.clone() },
+            None => described_request(&described, from)?,
+        };
         for field in &arguments.header {
             let (name, value) =
                 field.split_once(':').with_context(|| format!("`{field}` is no header field; write `Name: value`"))?;
             request.header(name.trim(), value.trim());
+            record.iter_mut().for_each(|record| record.with_headers(std::iter::once(name.trim())));
         }
         if let Some(file) = &arguments.token {
             let token = Zeroizing::new(read(file, MAX_TOKEN)?);
@@ -270,38 +274,50 @@ impl Asked {
                 .and_then(Iterator::collect)
                 .with_context(|| format!("cannot read certificates from {}", file.display()))?;
         }
-        request.listener = arguments.listener.clone().or(record.as_ref().and_then(|record| record.listener.clone()));
-        request.tls = arguments.tls.then_some(true);
+        request.listener = arguments.listener.clone().or(request.listener);
+        request.tls = arguments.tls.then_some(true).or(request.tls);
         *request.answer.status_mut() = arguments.answer;
         Ok(Self { request, time, notes, sanitised, recorded: record })
     }
 }
 
+fn described_request(described: &Described, from: IpAddr) -> anyhow::Result<OfflineRequest> {
+    let mut request = OfflineRequest::new(&described.method, &described.url, from)?;
+    request.headers.clone_from(&described.headers);
+    request.body = described.body.clone();
+    if described.http2 {
+        request.version = http::Version::HTTP_2;
+    }
+    Ok(request)
+}
+
 /// A recorded decision, beside that of now.
 struct Then {
-    /// Whether the two cannot be compared: the decision needed the token, which the record does not have.
-    unknown: bool,
     words: String,
     json: Value,
 }
 
 /// Compares a recorded decision with that of now.
 fn then(recorded: &Recorded, now: &Explanation) -> Then {
-    let same = recorded.code == now.code;
-    let unknown = matches!(now.code.as_deref(), Some("token-missing")) && !same;
+    let same = now.verdict != "unknown" && recorded.code == now.code;
     let code = recorded.code.as_deref().unwrap_or("allowed");
-    let words = match (same, unknown) {
-        (true, _) => format!("{code}; now the same"),
-        (false, true) => format!(
-            "{code}; below it is judged without the token, which no record has: what follows the address and the route is unknown"
+    let mut words = match now.verdict {
+        "unknown" if recorded.has_facts => format!("{code}; what is decided now depends on what the record does not have"),
+        "unknown" => format!(
+            "{code}; what is decided now depends on what the record does not have: with `audit: {{ replay: true }}` it would have the facts \
+             that decide; the token can be given with --token FILE and --keys FILE, and header fields with --header"
         ),
-        (false, false) => format!("{code}; now {}", now.code.as_deref().unwrap_or("allowed")),
+        _ if same => format!("{code}; now the same"),
+        _ => format!("{code}; now {}", now.code.as_deref().unwrap_or("allowed")),
     };
+    if let Some(cause) = recorded.apart {
+        words.push_str(&format!(" (what decided then, {cause}, is not judged again)"));
+    }
     let json = json!({
         "decision": recorded.decision, "code": recorded.code, "policy": recorded.policy, "same": same,
-        "without": recorded.without, "words": words,
+        "replay_facts": recorded.has_facts, "without": recorded.without, "words": words,
     });
-    Then { unknown, words, json }
+    Then { words, json }
 }
 
 fn read(file: &Path, most: u64) -> anyhow::Result<String> {

@@ -124,7 +124,12 @@ impl Evidence {
         Earlier::Unknown
     }
 
-    /// Returns whether it comes from a record: the token itself is not there.
+    /// Returns whether it comes from a record that stands for the tokens as well: they are not in the request.
+    pub(crate) fn stands_for_tokens(&self) -> bool {
+        self.recorded.as_ref().is_some_and(|known| !known.tokens)
+    }
+
+    /// Returns whether it comes from a record: what is not in it is not known.
     pub(crate) const fn is_recorded(&self) -> bool {
         self.recorded.is_some()
     }

@@ -59,10 +59,10 @@ use crate::{
 /// The explanation of one decision.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// `allow`, `refuse`, `answer` or `fault`.
+    /// `allow`, `refuse`, `answer` or `fault`; `unknown` if it depends on facts that are not known.
     pub verdict: &'static str,
-    /// The status of the response.
-    pub status: u16,
+    /// The status of the response; absent if the verdict is unknown.
+    pub status: Option<u16>,
     /// The code of a refusal.
     pub code: Option<String>,
     /// The digest of the config, as in audit records.
@@ -95,6 +95,9 @@ pub struct Explanation {
     pub turning: Option<Turning>,
     /// The facts that were not available.
     pub judged_without: Vec<String>,
+    /// The facts that the verdict depends on and that are not known; none but for a verdict that is unknown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 /// The request in question.
@@ -165,7 +168,7 @@ pub struct StepFacts {
     pub policy: String,
     /// The place of the entry.
     pub place: Option<Position>,
-    /// `passed`, `refused` or `answered`.
+    /// `passed`, `refused` or `answered`; `unknown` where that cannot be said.
     pub outcome: &'static str,
     /// The fact that the policy judges.
     pub looked_at: String,
@@ -228,7 +231,7 @@ impl Explanation {
         let steps = steps(explained);
         Self {
             verdict: outcome.verdict.as_str(),
-            status: outcome.status.as_u16(),
+            status: Some(outcome.status.as_u16()),
             code: outcome.code.clone(),
             config_digest: document.fingerprint.digest().to_owned(),
             at: candidates::in_utc(now),
@@ -261,6 +264,7 @@ impl Explanation {
             hint: outcome.hint.clone(),
             turning: None,
             judged_without: judged_without(&steps, outcome),
+            unknown: Vec::new(),
             steps,
         }
     }

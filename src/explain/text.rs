@@ -19,16 +19,22 @@ pub fn to_text(explanation: &Explanation, all: bool) -> String {
 }
 
 fn write(text: &mut String, it: &Explanation, all: bool) -> std::fmt::Result {
+    let status = it.status.map(|status| status.to_string()).unwrap_or_default();
     let verdict = match it.verdict {
+        "unknown" => "UNKNOWN ".to_owned(),
         "allow" => "ALLOWED ".to_owned(),
-        "answer" => format!("ANSWERED {}", it.status),
-        "fault" => format!("FAILED  {} {}", it.status, it.code.as_deref().unwrap_or_default()),
-        _ => format!("REFUSED {} {}", it.status, it.code.as_deref().unwrap_or_default()),
+        "answer" => format!("ANSWERED {status}"),
+        "fault" => format!("FAILED  {status} {}", it.code.as_deref().unwrap_or_default()),
+        _ => format!("REFUSED {status} {}", it.code.as_deref().unwrap_or_default()),
     };
     let request = &it.request;
     let digest = it.config_digest.get(..8).unwrap_or(&it.config_digest);
     writeln!(text, "{verdict}   {} {}        config {digest}, {}", request.method, printable(&request.url), it.at)?;
     writeln!(text)?;
+    if !it.unknown.is_empty() {
+        let facts: Vec<String> = it.unknown.iter().map(|fact| printable(fact)).collect();
+        writeln!(text, "  {} it depends on {}, which is not known", label("unknown"), facts.join(", "))?;
+    }
     caller(text, it)?;
     route(text, it)?;
     steps(text, it, all)?;
@@ -102,7 +108,7 @@ fn route(text: &mut String, it: &Explanation) -> std::fmt::Result {
 }
 
 fn steps(text: &mut String, it: &Explanation, all: bool) -> std::fmt::Result {
-    let refused = it.verdict == "refuse" || it.verdict == "fault";
+    let refused = matches!(it.verdict, "refuse" | "fault" | "unknown");
     // Of a refusal only the way to it matters, as long as nobody asks for more.
     let folded = |step: &StepFacts| refused && !all && (step.outcome == "passed" || step.given_up);
     let hidden = it.steps.iter().filter(|step| folded(step)).count();
@@ -126,11 +132,12 @@ fn one(text: &mut String, step: &StepFacts, it: &Explanation) -> std::fmt::Resul
         "refused" if step.given_up => "·",
         "refused" => "✗",
         "would-refuse" => "!",
+        "unknown" => "?",
         _ => "✓",
     };
     let (name, place) = (printable(&step.at), at(step.place.as_ref()));
     let is_token = step.looked_at.starts_with("the token in");
-    if matches!(step.outcome, "refused" | "would-refuse") {
+    if matches!(step.outcome, "refused" | "would-refuse" | "unknown") {
         let code = step.code.map(|code| format!("   {code}")).unwrap_or_default();
         writeln!(text, "  {mark} {name:<38} {place}{code}")?;
         writeln!(text, "        looked at {}", printable(&step.looked_at))?;

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Mutex};
 use http::HeaderName;
 
 use super::node::Field;
-use crate::base::lock::lock;
+use crate::{base::lock::lock, request::TokenPlace};
 
 /// The most facts that are noted as unknown.
 const MOST: usize = 16;
@@ -22,6 +22,8 @@ pub struct KnownFacts {
     pub claims: HashSet<Box<str>>,
     /// True if the caller showed a certificate, of which the record has not enough to judge it.
     pub certificate: bool,
+    /// True if the tokens stand in the request itself, so that they can be verified.
+    pub tokens: bool,
     missed: Mutex<Vec<String>>,
 }
 
@@ -43,6 +45,31 @@ impl KnownFacts {
     pub fn look_at_header(&self, name: &HeaderName) {
         if !self.headers.contains(name) {
             self.misses(format!("the header field {name}"));
+        }
+    }
+
+    /// Notes that no token or key was found in this place.
+    pub fn look_in(&self, place: &TokenPlace) {
+        match place {
+            TokenPlace::Header(name) if !self.headers.contains(name) => {
+                self.misses(format!("the token or key in the header field {name}"));
+            }
+            TokenPlace::Query(name) if !self.parameters.contains(&**name) => {
+                self.misses(format!("the token or key in the query parameter {name}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the same knowledge of a request that has its tokens, with nothing missed so far.
+    pub fn with_tokens(&self) -> Self {
+        Self {
+            headers: self.headers.clone(),
+            parameters: self.parameters.clone(),
+            claims: self.claims.clone(),
+            certificate: self.certificate,
+            tokens: true,
+            missed: Mutex::default(),
         }
     }
 

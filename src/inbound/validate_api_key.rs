@@ -129,6 +129,11 @@ impl ValidateApiKey {
                 break;
             }
         }
+        if let (None, Some(evidence)) = (&presented, exchange.evidence.as_deref())
+            && let Some(known) = evidence.recorded.as_deref()
+        {
+            self.places.iter().for_each(|place| known.look_in(place));
+        }
         let (presented, place) = presented.zip(at).ok_or(KeyUnreadable::Missing).map_err(challenged)?;
         let presented = self.recorded(exchange, place)?.map_or(PresentedKey::Text(&presented), PresentedKey::Marked);
         let certificate = exchange.proven_certificate().cloned();
@@ -174,7 +179,9 @@ impl ValidateApiKey {
     /// # Errors
     /// Fails if the record does not tell which of the config's keys it was.
     fn recorded(&self, exchange: &mut Exchange, place: &TokenPlace) -> Result<Option<Option<KeyMark>>, Refusal> {
-        let Some(evidence) = exchange.evidence.as_deref().filter(|evidence| evidence.is_recorded()) else { return Ok(None) };
+        let Some(evidence) = exchange.evidence.as_deref().filter(|evidence| evidence.stands_for_tokens()) else {
+            return Ok(None);
+        };
         let known = evidence.keys.iter().find(|key| key.place == *place);
         let same_keys = || self.partner.partners().keys_mark();
         match known {

@@ -33,6 +33,7 @@ use crate::{
     },
     refusal::trace::{StandIn, Trace},
     request::RequestId,
+    route::Action,
     settings::Faults,
     telemetry::Metrics,
 };
@@ -188,7 +189,24 @@ impl OfflineGateway {
     /// Runs a request through the gateway.
     pub async fn run(&self, request: &OfflineRequest) -> Outcome {
         let stand_in = StandIn { unasked: self.unasked.clone(), ..StandIn::answering(request.answer.clone().into()) };
-        let trial = Trial { trace: Trace::trial(stand_in, request.read_trace), evidence: None, id: None };
+        self.outcome(request, Trial { trace: Trace::trial(stand_in, request.read_trace), evidence: None, id: None }).await
+    }
+
+    /// Judges a request by the facts of its record, as [`decide`](Self::decide), and notes the steps. What is not known is told beside
+    /// the verdict, which is none then.
+    pub async fn judge(&self, request: &OfflineRequest, evidence: Box<Evidence>, id: Option<RequestId>) -> Outcome {
+        let trial = Trial { trace: Trace::trial(StandIn::for_decision(), true), evidence: Some(evidence), id };
+        let mut outcome = self.outcome(request, trial).await;
+        // Nothing was made for an upstream, where a request goes that nothing has answered.
+        let route = outcome.route_index.and_then(|index| self.runtime.routes.get(index));
+        let forwards = route.is_some_and(|route| matches!(route.action, Action::Forward(_) | Action::Service | Action::Decide));
+        if outcome.verdict == Verdict::Answer && forwards && outcome.policy.is_none() {
+            outcome.verdict = Verdict::Allow;
+        }
+        outcome
+    }
+
+    async fn outcome(&self, request: &OfflineRequest, trial: Trial) -> Outcome {
         let connection = Arc::new(request.connection(&self.runtime));
         let mut response = self.plane.try_out(request.arrival(), &connection, trial).await;
         let mut outcome = match response.body_mut().recorder() {

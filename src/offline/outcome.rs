@@ -1,6 +1,6 @@
 //! The outcome of a run.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use crate::{
     caller::{AddressSource, Hop},
     entra::token::Token,
-    exchange::Decision,
+    exchange::{Decision, Exchange},
     expression::Variables,
     gateway::Recorder,
     refusal::{
@@ -113,6 +113,8 @@ pub struct Outcome {
     pub steps: Vec<Step>,
     /// The facts that were not available.
     pub judged_without: Vec<&'static str>,
+    /// The facts that the decision depends on and that are not known: it is no decision.
+    pub unknown: Vec<String>,
     /// The request's head, as the gateway read it.
     pub incoming: Option<IncomingRequest>,
 }
@@ -135,17 +137,23 @@ impl Decided {
         let exchange = &mut recorder.exchange;
         let stand_in = exchange.trace.take().1;
         let (judged_without, lacked) = stand_in.map(|it| (it.unasked, it.unknown)).unwrap_or_default();
-        let recorded = exchange.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref());
-        let missed = recorded.map(|known| known.missed()).unwrap_or_default();
+        let unknown = unknown(exchange, lacked);
         let outcome = &exchange.outcome;
         let reason = outcome.decision.reason();
         Self {
             code: reason.map(|reason| outcome.code.as_deref().unwrap_or(reason.code()).to_owned()),
             route: exchange.route.as_ref().map(|route| route.name().clone()),
-            unknown: lacked.into_iter().map(std::borrow::Cow::into_owned).chain(missed).collect(),
+            unknown,
             judged_without,
         }
     }
+}
+
+/// Returns the facts that the decision depends on and that are not known: those that a stand-in lacked, and those that no record has.
+fn unknown(exchange: &Exchange, lacked: Vec<Cow<'static, str>>) -> Vec<String> {
+    let recorded = exchange.evidence.as_ref().and_then(|evidence| evidence.recorded.as_deref());
+    let missed = recorded.map(|known| known.missed()).unwrap_or_default();
+    lacked.into_iter().map(Cow::into_owned).chain(missed).collect()
 }
 
 impl Outcome {
@@ -153,7 +161,8 @@ impl Outcome {
         let incoming = recorder.exchange.trace.is_read().then(|| recorder.incoming.clone()).flatten();
         let exchange = &mut recorder.exchange;
         let (steps, stand_in) = exchange.trace.take();
-        let (upstream, judged_without) = stand_in.map(|it| (it.sent, it.unasked)).unwrap_or_default();
+        let (upstream, judged_without, lacked) = stand_in.map(|it| (it.sent, it.unasked, it.unknown)).unwrap_or_default();
+        let unknown = unknown(exchange, lacked);
         let reason = match exchange.outcome.decision {
             Decision::Refused(reason) => Some(reason),
             Decision::Pending | Decision::Allowed => None,
@@ -197,6 +206,7 @@ impl Outcome {
             response: Response::default(),
             steps,
             judged_without,
+            unknown,
             incoming,
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use http::HeaderName;
 use serde::Serialize;
 
-pub use self::record::{RecordedRequest, Skipped, Told};
+pub use self::record::{RecordedRequest, RecordedToken, Skipped, Told};
 use crate::{
     config::{Document, FactMarks, proofs},
     offline::{Decided, OfflineGateway},
@@ -94,11 +94,28 @@ impl Change {
     }
 }
 
+/// Returns the fields that prove a proxy to the listeners of a config.
+pub(crate) fn proof_fields(document: &Document) -> HashSet<HeaderName> {
+    proofs(&document.config).filter_map(|(name, _)| HeaderName::from_bytes(name.as_bytes()).ok()).collect()
+}
+
+impl RecordedRequest {
+    /// Returns a fact that the record does not have, and that any decision would depend on. `proofs`: the fields that prove a proxy.
+    pub(crate) fn lacks(&self, proofs: &HashSet<HeaderName>) -> Option<String> {
+        // What was cut may be what the config looks at, or what it leads to.
+        if let Some(cut) = self.cut.first() {
+            return Some(format!("{cut}, of which only the beginning is recorded"));
+        }
+        let known = self.evidence.recorded.as_ref();
+        let proof = proofs.iter().find(|name| known.is_some_and(|known| !known.headers.contains(*name)));
+        proof.map(|name| format!("the header field {name}"))
+    }
+}
+
 impl Replay {
     /// Begins a replay against a config.
     pub fn against(document: &Document) -> Self {
-        let proofs = proofs(&document.config).filter_map(|(name, _)| HeaderName::from_bytes(name.as_bytes()).ok()).collect();
-        Self { marks: FactMarks::of(document), proofs, ..Self::default() }
+        Self { marks: FactMarks::of(document), proofs: proof_fields(document), ..Self::default() }
     }
 
     /// Judges the request of one line. `now`: the time to judge it at, in place of its own.
@@ -108,20 +125,16 @@ impl Replay {
             Ok(recorded) => recorded,
             Err(skipped) => return *self.skipped.entry(skipped).or_default() += 1,
         };
-        let RecordedRequest { request, evidence, id, request_id, time, route, told, cut } = recorded;
+        let lacking = recorded.lacks(&self.proofs);
+        let RecordedRequest { request, evidence, id, request_id, time, route, told, .. } = recorded;
         let before = match told {
             Told::Allowed => ALLOW.to_owned(),
             Told::Refused(code) => code,
             Told::Apart(cause) => return *self.not_judged.entry(cause).or_default() += 1,
         };
-        let known = evidence.recorded.as_ref();
-        let proof = self.proofs.iter().find(|name| known.is_some_and(|known| !known.headers.contains(*name)));
-        let proof = proof.map(|name| format!("the header field {name}"));
         gateway.begin(now.unwrap_or(time));
         let Decided { code, unknown, .. } = gateway.decide(&request, evidence, request_id).await;
-        // What was cut may be what the config looks at, or what it leads to.
-        let lacking = cut.first().map(|cut| format!("{cut}, of which only the beginning is recorded"));
-        if let Some(fact) = lacking.or(proof).or_else(|| unknown.into_iter().next()) {
+        if let Some(fact) = lacking.or_else(|| unknown.into_iter().next()) {
             return *self.unknown.entry(fact).or_default() += 1;
         }
         let after = code.unwrap_or_else(|| ALLOW.to_owned());

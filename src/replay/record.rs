@@ -52,8 +52,21 @@ pub struct RecordedRequest {
     pub route: String,
     /// The decision of then.
     pub told: Told,
+    /// The claims of its tokens, as far as the record has them.
+    pub tokens: Vec<RecordedToken>,
     /// Parts of the record that were too long to be kept whole.
     pub cut: Vec<&'static str>,
+}
+
+/// A token whose signature held.
+#[derive(Clone, Debug)]
+pub struct RecordedToken {
+    /// Its place.
+    pub place: TokenPlace,
+    /// The algorithm.
+    pub algorithm: String,
+    /// The claims that were recorded.
+    pub claims: Map<String, Value>,
 }
 
 /// The reason why a line cannot be judged.
@@ -111,7 +124,7 @@ impl RecordedRequest {
         if text("http_version") == Some("2") {
             request.version = http::Version::HTTP_2;
         }
-        let mut read = Reading { request, known: KnownFacts::default(), cut: Vec::new() };
+        let mut read = Reading { request, known: KnownFacts::default(), tokens: Vec::new(), cut: Vec::new() };
         if path.len() >= LONGEST {
             read.cut.push("the path");
         }
@@ -127,11 +140,12 @@ impl RecordedRequest {
         read.known.certificate = record.contains_key("certificate_facts") || record.contains_key("client_certificate");
         evidence.keys = keys(&record);
         evidence.graph = graph(&record);
-        let Reading { request, known, cut } = read;
+        let Reading { request, known, tokens, cut } = read;
         evidence.recorded = Some(Box::new(known));
         let time = began(&record).ok_or(Skipped::Unreadable)?;
         let (told, route) = (told(&record), text("route").unwrap_or_default().to_owned());
-        Ok(Self { request, evidence: Box::new(evidence), request_id: RequestId::recorded(&id), id, time, route, told, cut })
+        let request_id = RequestId::recorded(&id);
+        Ok(Self { request, evidence: Box::new(evidence), request_id, id, time, route, told, tokens, cut })
     }
 }
 
@@ -139,6 +153,7 @@ impl RecordedRequest {
 struct Reading {
     request: OfflineRequest,
     known: KnownFacts,
+    tokens: Vec<RecordedToken>,
     cut: Vec<&'static str>,
 }
 
@@ -217,14 +232,16 @@ impl Reading {
             let form = presented.and_then(|presented| presented.get(place)).and_then(Value::as_str);
             if let Some(place) = place_of(place) {
                 self.present(&place, form);
-                if let TokenPlace::Header(name) = place {
-                    self.known.headers.insert(name);
+                match place {
+                    TokenPlace::Header(name) => drop(self.known.headers.insert(name)),
+                    TokenPlace::Query(name) => drop(self.known.parameters.insert(name)),
                 }
             }
         }
         let mut claims: Option<HashSet<Box<str>>> = None;
         let verifications = facts.and_then(|facts| facts.get("verifications")).and_then(Value::as_array);
         for verification in verifications.into_iter().flatten().filter_map(Value::as_object) {
+            self.tokens.extend(recorded_token(verification));
             match token(verification) {
                 Some(token) => evidence.tokens.push(token),
                 None => self.cut.push("the claims of the token"),
@@ -278,6 +295,12 @@ fn token(written: &Map<String, Value>) -> Option<TokenEvidence> {
         }
     };
     Some(TokenEvidence { place, verifier, with: None, result })
+}
+
+fn recorded_token(written: &Map<String, Value>) -> Option<RecordedToken> {
+    let text = |name: &str| written.get(name).and_then(Value::as_str);
+    let (place, algorithm) = (place_of(text("place")?)?, text("algorithm")?.to_owned());
+    Some(RecordedToken { place, algorithm, claims: written.get("claims")?.as_object()?.clone() })
 }
 
 fn keys(record: &Map<String, Value>) -> Vec<KeyEvidence> {

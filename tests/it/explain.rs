@@ -1,17 +1,15 @@
 //! Tests of `entrada explain` by what it prints, and of `POST /api/explain`.
 
+mod described;
+mod running;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-use entrada::{
-    Document, Server, ServerOptions,
-    dev_tenant::{DevTenant, Options},
-};
+use entrada::dev_tenant::{DevTenant, Options};
 use serde_json::{Value, json};
-
-use crate::support::{ORDERS_TOKEN, TestBed};
 
 const CONFIG: &str = "
 tenants: { contoso: { id: aaaabbbb-0000-cccc-1111-dddd2222eeee } }
@@ -247,57 +245,6 @@ fn a_trusted_proxys_hops_are_told_one_by_one() {
 }
 
 #[test]
-fn a_request_is_taken_from_curl_from_an_archive_and_from_a_record() {
-    let folder = Folder::new();
-    let curl = "curl 'https://api.contoso.example/orders' -H 'X-Remote-User: admin' --data-raw '{}'";
-    let (status, told) = folder.json(&["--curl", curl, "--from", "203.0.113.9", "--mint", NIA, "--at", AT]);
-    assert_eq!((status, &told["request"]["method"]), (0, &json!("POST")), "{told:#}");
-    let (status, text) = folder.told(&["--curl", "curl \"https://a.example/$(id)\"", "--from", "203.0.113.9"]);
-    assert_eq!(status, 2, "{text}");
-    assert!(text.contains("for the shell"), "{text}");
-
-    let archive = folder.file(
-        "browser.har",
-        r#"{"log":{"entries":[{"startedDateTime":"2027-03-01T09:00:00Z","request":{"method":"GET","url":"https://api.contoso.example/orders/17","httpVersion":"h2","headers":[{"name":":path","value":"/orders/17"}]}}]}}"#,
-    );
-    let (status, told) = folder.json(&["--har", path(&archive), "--from", "203.0.113.9"]);
-    // Whether there was a token, the archive does not say: that is no answer.
-    assert_eq!((status, told["code"].as_str(), told["at"].as_str()), (2, Some("token-missing"), Some("2027-03-01 09:00:00Z")));
-    assert_eq!(told["turning"], Value::Null);
-    assert!(told["notes"][0].as_str().unwrap().contains("--token"), "{told:#}");
-    assert_eq!(folder.explain(&["--har", path(&archive), "--from", "203.0.113.9", "--mint", NIA]).status.code(), Some(0));
-
-    let record = json!({
-        "time": "2027-02-27T17:31:04.000Z", "request_id": "019aa8c2-6f1e-7c3a-9b52-0d3c5b7e1f42", "listener": "public", "peer": "10.1.0.7:50312",
-        "caller": "198.51.100.200", "address_source": "x-forwarded-for", "method": "GET", "host": "partners.contoso.example", "path": "/orders/1",
-        "decision": "deny", "code": "caller-address-not-allowed", "policy": "inbound[0].ip-filter",
-    });
-    let records = folder.file("audit.jsonl", &format!("{{\"request_id\":\"another\"}}\n{record}\n"));
-    let arguments = ["--record", path(&records), "--request-id", "019aa8c2-6f1e-7c3a-9b52-0d3c5b7e1f42"];
-    let (status, text) = folder.told(&arguments);
-    assert_eq!(status, 1, "{text}");
-    assert!(text.contains("2027-02-27 17:31:04Z") && text.contains("caller-address-not-allowed; now the same"), "{text}");
-    assert_eq!(folder.told(&["--record", path(&records), "--request-id", "019aa8c2"]).0, 2);
-}
-
-#[test]
-fn what_a_record_does_not_have_decides_nothing() {
-    let folder = Folder::new();
-    let record = json!({
-        "time": "2027-02-27T17:31:04.000Z", "request_id": "019aa8c2", "listener": "public", "peer": "203.0.113.9:50312",
-        "caller": "203.0.113.9", "address_source": "peer", "method": "GET", "host": "api.contoso.example", "path": "/orders/1",
-        "decision": "allow",
-    });
-    let records = folder.file("audit.jsonl", &format!("{record}\n"));
-
-    let (status, text) = folder.told(&["--record", path(&records), "--request-id", "019aa8c2"]);
-
-    assert_eq!(status, 2, "{text}");
-    assert!(text.starts_with("  recorded   allowed; below it is judged without the token"), "{text}");
-    assert!(!text.contains("turns it"), "{text}");
-}
-
-#[test]
 fn conditions_are_told_with_the_values_that_they_read() {
     let folder = Folder::new();
     let config = "
@@ -454,74 +401,6 @@ fn steps_say_how_long_they_took() {
     // The signature is verified in one of them: that takes time on any machine.
     assert!(steps.iter().all(|step| step["duration_us"].as_f64().is_some_and(|duration| duration >= 0.0)), "{told:#}");
     assert!(steps[1]["duration_us"].as_f64().unwrap() > 0.0, "{told:#}");
-}
-
-fn rows(text: &str) -> String {
-    text.lines().filter(|line| line.starts_with("entrada_decisions_total")).collect::<Vec<_>>().join("\n")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_running_gateway_explains_without_counting_or_changing_anything() {
-    let bed = TestBed::with_orders().await;
-    let folder = tempfile::tempdir().unwrap();
-    let config = format!(
-        "tenants: {{ contoso: {{ id: {}, authority: \"{}\" }} }}\nupstreams: {{ backend: {{ servers: [\"{}\"] }} }}\naudit: {{ sinks: [] }}\nadmin: {{ address: \"127.0.0.1:0\" }}\nlisteners: [ {{ name: public, address: \"127.0.0.1:0\" }} ]\nroutes: [ {{ name: orders, match: {{ path: /orders }}, inbound: [ {ORDERS_TOKEN} ], authorization: keep, upstream: backend }} ]\n",
-        bed.tenant.tenant_id(),
-        bed.tenant.base_url(),
-        bed.upstream.url(),
-    );
-    let file = folder.path().join("entrada.yaml");
-    std::fs::write(&file, &config).unwrap();
-    let document = Document::load(&file).unwrap_or_else(|report| panic!("{report}"));
-    let options = ServerOptions { workers: 1, ..ServerOptions::default() };
-    let server = tokio::task::spawn_blocking(move || Server::start(&document, options).unwrap()).await.unwrap();
-    let admin = format!("http://{}", server.admin_address().unwrap());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let begun = std::time::Instant::now();
-    while !client.get(format!("{admin}/readyz")).send().await.unwrap().status().is_success() {
-        assert!(begun.elapsed().as_secs() < 60, "never ready");
-        tokio::task::yield_now().await;
-    }
-    let ask = |question: Value, kind: &'static str| {
-        let request = client.post(format!("{admin}/api/explain")).header("content-type", kind).body(question.to_string());
-        async move {
-            let answer = request.send().await.unwrap();
-            (answer.status().as_u16(), answer.text().await.unwrap())
-        }
-    };
-    let metrics = async || rows(&client.get(format!("{admin}/metrics")).send().await.unwrap().text().await.unwrap());
-    let before = metrics().await;
-    let question =
-        |token: Option<String>| json!({ "url": "http://api.contoso.example/orders/17", "from": "203.0.113.9", "token": token });
-
-    let (status, allowed) = ask(question(Some(bed.user_token())), "application/json").await;
-    assert_eq!(status, 200, "{allowed}");
-    let allowed: Value = serde_json::from_str(&allowed).unwrap();
-    assert_eq!(
-        (&allowed["verdict"], &allowed["upstream"]["authorization"]),
-        (&json!("allow"), &json!("the caller's")),
-        "{allowed:#}"
-    );
-    let (_, refused) = ask(question(None), "application/json").await;
-    let refused: Value = serde_json::from_str(&refused).unwrap();
-    assert_eq!((&refused["code"], &refused["turning"]["tried"]), (&json!("token-missing"), &json!(true)), "{refused:#}");
-    assert_eq!(bed.upstream.requests(), 0, "nothing is sent");
-    assert_eq!(metrics().await, before, "nothing is counted");
-    assert!(server.audit().recent().is_empty(), "nothing is recorded");
-
-    assert_eq!(ask(question(None), "text/plain").await.0, 415, "a page of another origin could send that unasked");
-    assert_eq!(ask(json!({ "url": "http://a.example/" }), "application/json").await.0, 400);
-    assert_eq!(ask(json!({ "url": "http://a.example/", "from": "192.0.2.1", "frm": 1 }), "application/json").await.0, 400);
-    let elsewhere = json!({ "url": "http://a.example/", "from": "192.0.2.1", "listener": "pubilc" });
-    assert_eq!(ask(elsewhere, "application/json").await, (400, "there is no listener `pubilc`\n".to_owned()));
-    assert_eq!(client.get(format!("{admin}/api/explain")).send().await.unwrap().status(), 405);
-    assert_eq!(client.post(format!("{admin}/api/status")).send().await.unwrap().status(), 405, "nothing else takes POST");
-    let foreign = client.post(format!("{admin}/api/explain")).header("origin", "https://attacker.example").send().await.unwrap();
-    assert_eq!(foreign.status(), 403);
-
-    std::fs::write(&file, format!("{config}# another\n")).unwrap();
-    assert_eq!(ask(question(None), "application/json").await.0, 409, "the running config is not there any more");
-    std::thread::spawn(move || drop(server));
 }
 
 /// A config whose refusals depend on facts that no request holds by itself.

@@ -1,5 +1,7 @@
 //! Tests of replays: generated traffic through a live gateway, whose records are decided once more.
 
+mod explained;
+
 use std::collections::BTreeMap;
 
 use entrada::{

@@ -217,6 +217,9 @@ impl ValidateAzureAdToken {
             NotAccepted::BoundToCertificate | NotAccepted::BoundToAnother => {
                 known.into_iter().for_each(|known| known.look_at_certificate());
             }
+            NotAccepted::Missing => {
+                known.into_iter().for_each(|known| self.places.iter().for_each(|place| known.look_in(place)));
+            }
             NotAccepted::NotAtHand => exchange.lacks("the verification of the token by the keys of the config"),
             _ => {}
         }
@@ -315,7 +318,7 @@ impl ValidateAzureAdToken {
                 let error = VerifyError::of_reason(reason).map_or(NotAccepted::NotAtHand, NotAccepted::Verify);
                 return Err(error.into());
             }
-            Earlier::Unknown if evidence.is_recorded() => return Err(NotAccepted::NotAtHand.into()),
+            Earlier::Unknown if evidence.stands_for_tokens() => return Err(NotAccepted::NotAtHand.into()),
             Earlier::Unknown => {
                 if let Some(verified) = self.verifier.cached(token, caller.worker, now) {
                     verified
