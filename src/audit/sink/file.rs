@@ -376,9 +376,14 @@ fn open_file(path: &Path, mode: u32) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     let file = options.open(path)?;
-    #[cfg(unix)]
     narrow(&file, path, mode)?;
     Ok(file)
+}
+
+/// Changes nothing: who may read a file is what its folder hands down.
+#[cfg(not(unix))]
+fn narrow(_: &File, _: &Path, _: u32) -> io::Result<()> {
+    Ok(())
 }
 
 /// Removes permissions beyond the setting from an existing file. Devices and pipes stay as they are.

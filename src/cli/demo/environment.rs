@@ -1,6 +1,12 @@
 //! The parts of the demo: tenant, backends, and a gateway with a config as a user would write it.
 
-use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use reqwest::Client;
@@ -52,12 +58,23 @@ impl Drop for Folder {
 impl Folder {
     fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("entrada-demo-{}", uuid::Uuid::new_v4()));
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+        make_private(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
         Ok(Self(path))
     }
+}
+
+/// Makes a folder for the owner alone.
+#[cfg(unix)]
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Makes a folder: the temporary one around it is the user's own.
+#[cfg(not(unix))]
+fn make_private(path: &Path) -> std::io::Result<()> {
+    fs::create_dir(path)
 }
 
 impl Environment {

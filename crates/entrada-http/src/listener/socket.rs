@@ -18,7 +18,8 @@ use tokio_rustls::server::TlsStream;
 /// The number of connections that may wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
-/// Binds an address once for each worker, so that the kernel spreads connections over them (`SO_REUSEPORT`).
+/// Binds an address once for each worker, so that the kernel spreads connections over them (`SO_REUSEPORT`). Where there is no such
+/// option, as on Windows, all workers accept from one socket.
 ///
 /// Port 0 is assigned by the first socket; the others share it.
 ///
@@ -32,23 +33,45 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
     let first = socket(address, true)?;
     let address = first.local_addr()?;
     first.listen(BACKLOG)?;
-    let mut sockets = vec![first.into()];
+    let mut sockets: Vec<TcpListener> = vec![first.into()];
     for _ in 1..workers {
-        let another = socket(address, true)?;
-        another.listen(BACKLOG)?;
-        sockets.push(another.into());
+        sockets.push(another(&sockets[0], address)?);
     }
     Ok(sockets)
+}
+
+#[cfg(unix)]
+fn another(_: &TcpListener, address: SocketAddr) -> io::Result<TcpListener> {
+    let another = socket(address, true)?;
+    another.listen(BACKLOG)?;
+    Ok(another.into())
+}
+
+#[cfg(not(unix))]
+fn another(first: &TcpListener, _: SocketAddr) -> io::Result<TcpListener> {
+    first.try_clone()
 }
 
 /// Makes a bound socket that does not listen yet.
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Bound> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
+    allow_reuse(&socket, shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(Bound(socket))
+}
+
+/// Lets a socket have an address whose connections have just ended, and share it with others of this process.
+#[cfg(unix)]
+fn allow_reuse(socket: &socket2::Socket, shared: bool) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)
+}
+
+/// Changes nothing. On Windows the first is so without an option, and the option of that name would let other processes take the address.
+#[cfg(not(unix))]
+fn allow_reuse(_: &socket2::Socket, _: bool) -> io::Result<()> {
+    Ok(())
 }
 
 struct Bound(socket2::Socket);
