@@ -47,9 +47,10 @@ impl Difference {
                 let token = if tokens.is_empty() { String::new() } else { format!("# token: {}\n", tokens.join(" and ")) };
                 let _ = write!(
                     text,
-                    "\n<details><summary>A request of {} {}</summary>\n\n```\n# from {from}\n{token}{}\n```\n\n</details>\n",
-                    title.to_lowercase(),
+                    "\n<details><summary>{} {}: a request that {}</summary>\n\n```\n# from {from}\n{token}{}\n```\n\n</details>\n",
+                    if change == Change::Gain { "Gain" } else { "Loss" },
                     number + 1,
+                    if change == Change::Gain { "is newly served" } else { "is refused from now on" },
                     group.witness.curl.replace("```", "` ` `")
                 );
             }

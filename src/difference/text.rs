@@ -47,7 +47,8 @@ impl Difference {
         let cells = plural(self.cells, "cell");
         match self.routes.same {
             Some(same) => {
-                format!("{groups}; {same} of {} have the same rules.   complete, {cells}", plural(self.routes.all, "route"))
+                let have = if same == 1 || self.routes.all == 1 { "has" } else { "have" };
+                format!("{groups}; {same} of {} {have} the same rules.   complete, {cells}", plural(self.routes.all, "route"))
             }
             // Of what was not compared nothing is said, and nothing is counted as the same.
             None => format!("NOT COMPLETE: in what was compared, {groups}; the rest may differ.   {cells}"),

@@ -76,6 +76,9 @@ fn at(place: Option<&Position>) -> String {
 fn caller(text: &mut String, it: &Explanation) -> std::fmt::Result {
     let Some(caller) = &it.caller else { return Ok(()) };
     let told = match caller.hops.as_slice() {
+        [hop] if hop.trusted_by.is_some() => {
+            format!("the peer; a trusted proxy ({}) that names no caller", hop.trusted_by.as_deref().unwrap_or_default())
+        }
         [] | [_] if caller.source == "peer" => "the peer; it is no trusted proxy".to_owned(),
         _ => format!("by {}, from peer {}", caller.source, caller.peer),
     };

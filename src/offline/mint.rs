@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{OfflineGateway, keys::development_key};
 use crate::{
+    config::test_case::TestSigner,
     dev_tenant::SigningKey,
     entra::{TenantId, UNKNOWN_TENANT, is_guid},
     settings::{ConfigDuration, deserialize, yaml},
@@ -57,6 +58,8 @@ pub struct TokenSpec {
     pub header: BTreeMap<String, Value>,
     /// Signs with a key that is not the issuer's, under the issuer's key id.
     pub wrong_key: bool,
+    /// The signer, in the words of test cases. Default: the issuer.
+    pub signed_by: Option<TestSigner>,
 }
 
 /// The kind of caller that a token is for.
@@ -125,8 +128,12 @@ impl TokenSpec {
         if self.version == Some(1) {
             header.insert("x5t".to_owned(), development_key().kid().into());
         }
+        if self.signed_by == Some(TestSigner::UnknownKey) {
+            header.insert("kid".to_owned(), "a-key-that-nobody-knows".into());
+        }
         merge(&mut header, &self.header);
-        let key = if self.wrong_key { wrong_key() } else { development_key() };
+        let by_another = matches!(self.signed_by, Some(TestSigner::WrongKey | TestSigner::UnknownKey));
+        let key = if self.wrong_key || by_another { wrong_key() } else { development_key() };
         Ok(sign_as(&header, &claims, key))
     }
 

@@ -290,7 +290,11 @@ impl RouteTable {
     /// The refusal of a request for a host that no route names, where every route names hosts.
     fn nothing_at(&self, host: &str) -> Refusal {
         let whose = if host.is_empty() { "a request without a host".to_owned() } else { format!("the host `{host}`") };
-        Refusal::new(Reason::NoRoute, format!("no route serves {whose}: all {} of them name other hosts", self.places.len()))
+        let others = match self.places.len() {
+            1 => "the only one names another host".to_owned(),
+            all => format!("all {all} of them name other hosts"),
+        };
+        Refusal::new(Reason::NoRoute, format!("no route serves {whose}: {others}"))
     }
 
     /// The refusal of a request for a path that is not served under its host: says what is, and which route would take it elsewhere.

@@ -79,7 +79,7 @@ fn a_gain_is_told_with_its_cause_and_a_request() {
     let told = text(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
     for part in [
-        "1 group gains, 0 lose; 0 of 1 route have the same rules.   complete,",
+        "1 group gains, 0 lose; 0 of 1 route has the same rules.   complete,",
         "GAIN  1  orders: POST",
         "tokens: of contoso, for api://orders, role Orders.Read.All, the header x-gate is ***",
         "callers from 198.51.100.10-198.51.100.40, 203.0.113.0/24 (287 addresses)",

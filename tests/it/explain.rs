@@ -390,6 +390,29 @@ fn a_malformed_token_is_told_by_its_form() {
     assert!(!text.contains("hunter2") && !told.to_string().contains("hunter2"), "{text}");
 }
 
+/// The words of test cases are those of `--mint`: a token of a case can be explained as it is written.
+#[test]
+fn a_token_is_described_in_the_words_of_test_cases() {
+    let folder = Folder::new();
+    for (signer, code) in [("wrong-key", "token-signature-invalid"), ("unknown-key", "token-key-unknown")] {
+        let mint = format!("{{ user: nia, audience: api://orders, scopes: [Orders.Read], signed-by: {signer} }}");
+        let (_, told) = folder.json(&[&ORDER[..], &["--mint", &mint]].concat());
+        assert_eq!(told["code"], code, "{told:#}");
+    }
+}
+
+#[test]
+fn a_trusted_proxy_that_names_nobody_is_told_as_one() {
+    let folder = Folder::new();
+    let url = "https://partners.contoso.example/orders/1";
+
+    let (_, from_proxy) = folder.told(&["--url", url, "--from", "10.1.0.7"]);
+    let (_, from_peer) = folder.told(&["--url", url, "--from", "203.0.113.9"]);
+
+    assert!(from_proxy.contains("10.1.0.7        the peer; a trusted proxy (app-gateways) that names no caller"), "{from_proxy}");
+    assert!(from_peer.contains("the peer; it is no trusted proxy"), "{from_peer}");
+}
+
 #[test]
 fn steps_say_how_long_they_took() {
     let folder = Folder::new();

@@ -578,6 +578,7 @@ fn a_rule_that_no_case_touches_is_reported_with_its_place() {
         (folder.test(&["entrada.yaml", "--require-coverage", "30"]), folder.test(&["entrada.yaml", "--require-coverage", "100"]));
 
     assert_eq!((text.code, enough.code, short.code), (0, 0, 1), "{}", text.out);
+    assert!(short.error.contains("% of the config, and 100 % are required") && enough.error.is_empty(), "{}", short.error);
     let missing = |what: &str, place: &str| text.out.lines().any(|line| line.contains(what) && line.contains(place));
     assert!(missing("route partners", "entrada.yaml:28") && missing("never chosen", ""), "{}", text.out);
     assert!(missing("inbound[1] check-partner", "entrada.yaml:32"), "{}", text.out);
@@ -601,6 +602,11 @@ fn a_rule_that_could_be_changed_unnoticed_is_shown_with_a_request() {
     let (ran, value) = (folder.test(&["entrada.yaml", "--mutate"]), folder.json(&["--mutate"]));
 
     assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(ran.error.contains("% of the changes, and 100 % are required"), "{}", ran.error);
+    let failing = Folder::with(&CASES.replace("code: token-expired", "code: token-missing"));
+    let untried = failing.test(&["entrada.yaml", "--mutate"]);
+    assert_eq!(untried.code, 1, "{}", untried.out);
+    assert!(untried.error.contains("no change of the config was tried"), "{}", untried.error);
     assert!(ran.out.contains("entrada.yaml:15   inbound[0] ip-filter: `10.1.0.4` added\n"), "{}", ran.out);
     let mutants = value["mutants"].as_array().unwrap();
     let of = |change: &str| {

@@ -96,7 +96,26 @@ pub fn run(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
     let coverage = arguments.require_coverage.is_none_or(|wanted| outcomes.covered() >= usize::from(wanted));
     let score = !arguments.mutate || outcomes.score() >= usize::from(arguments.require_score.unwrap_or(100));
     let passed = outcomes.failed() == 0 && coverage && score;
+    for why in shortfalls(&outcomes, arguments, (coverage, score)) {
+        eprintln!("{why}");
+    }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns why the status is 1 although no case that fails says so.
+fn shortfalls(outcomes: &Outcomes, arguments: &TestArguments, (coverage, score): (bool, bool)) -> Vec<String> {
+    let mut why = Vec::new();
+    if !coverage {
+        let wanted = arguments.require_coverage.unwrap_or_default();
+        why.push(format!("the cases cover {} % of the config, and {wanted} % are required", outcomes.covered()));
+    }
+    if arguments.mutate && outcomes.failed() > 0 {
+        why.push("no change of the config was tried: a case does not hold, and would notice every one".to_owned());
+    } else if !score {
+        let wanted = arguments.require_score.unwrap_or(100);
+        why.push(format!("the cases notice {} % of the changes, and {wanted} % are required", outcomes.score()));
+    }
+    why
 }
 
 /// Returns the format of the report.

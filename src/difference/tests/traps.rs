@@ -145,6 +145,20 @@ fn a_set_that_is_a_file_is_what_the_file_holds() {
     let found = compare(&of(&old), &of(&more));
     assert_eq!(found.groups.len(), 1, "{}", found.to_text());
     assert_eq!(found.groups[0].callers.addresses, ["192.0.2.128/25"]);
+    // Microsoft's list likewise: its change number is no change, and a prefix more is one.
+    let tags = |name: &str, number: u32, prefixes: &str| {
+        let properties = format!("{{ \"addressPrefixes\": [{prefixes}] }}");
+        let list =
+            format!("{{ \"changeNumber\": {number}, \"values\": [{{ \"name\": \"Of.Ours\", \"properties\": {properties} }}] }}");
+        file(name, &list)
+    };
+    let listed = |path: &str| of(path).replace("{ file: ", "{ tags: [Of.Ours], service-tags: ");
+    let (old, same) = (tags("1.json", 1, "\"192.0.2.0/25\""), tags("2.json", 2, "\"192.0.2.0/25\""));
+    let more = tags("3.json", 3, "\"192.0.2.0/25\", \"192.0.2.128/25\"");
+    assert!(compare(&listed(&old), &listed(&same)).groups.is_empty());
+    let found = compare(&listed(&old), &listed(&more));
+    assert_eq!(found.groups.len(), 1, "{}", found.to_text());
+    assert_eq!(found.groups[0].callers.addresses, ["192.0.2.128/25"]);
 }
 
 #[test]
