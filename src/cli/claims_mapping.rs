@@ -1,5 +1,6 @@
 //! `entrada claims-mapping`: the policy that puts a user's attribute into tokens as a claim.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -117,8 +118,8 @@ pub fn run(arguments: &ClaimsMappingArguments) -> anyhow::Result<ExitCode> {
     let Command::Show(arguments) = &arguments.command;
     let policy = policy(arguments)?;
     match &arguments.graph {
-        Some(name) => println!("{:#}", json!({ "definition": [policy.to_string()], "displayName": name })),
-        None => println!("{policy:#}"),
+        Some(name) => writeln!(std::io::stdout(), "{:#}", json!({ "definition": [policy.to_string()], "displayName": name }))?,
+        None => writeln!(std::io::stdout(), "{policy:#}")?,
     }
     // Beside the policy, so that standard output can be redirected into a file.
     eprintln!(

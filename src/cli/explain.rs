@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Read as _,
+    io::Write as _,
     net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -155,10 +156,14 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     let then = asked.recorded.as_ref().map(|recorded| then(recorded, &explanation));
     match arguments.format {
         Format::Text => {
-            asked.notes.iter().for_each(|note| println!("  note       {note}"));
+            for note in &asked.notes {
+                writeln!(std::io::stdout(), "  note       {note}")?;
+            }
             // First, since what was recorded was the decision; below it is judged with what the record has.
-            then.iter().for_each(|then| println!("  {:<10} {}", "recorded", then.words));
-            print!("{}", to_text(&explanation, arguments.all));
+            if let Some(then) = &then {
+                writeln!(std::io::stdout(), "  {:<10} {}", "recorded", then.words)?;
+            }
+            write!(std::io::stdout(), "{}", to_text(&explanation, arguments.all))?;
         }
         Format::Json => {
             let mut value = serde_json::to_value(&explanation)?;
@@ -168,7 +173,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
             if let Some(then) = &then {
                 value["recorded"] = then.json.clone();
             }
-            println!("{value:#}");
+            writeln!(std::io::stdout(), "{value:#}")?;
         }
     }
     Ok(match explanation.verdict {

@@ -1,5 +1,6 @@
 //! `entrada health`: asks a running gateway whether it is ready, for the health check of a container.
 
+use std::io::Write as _;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
@@ -32,15 +33,15 @@ pub fn run(arguments: &HealthArguments) -> anyhow::Result<ExitCode> {
     let (url, answer) = runtime.block_on(first_probe(&probes(arguments)?, Duration::from_secs(arguments.timeout.into())))?;
     match answer {
         Ok((status, text)) if status.is_success() => {
-            println!("{text}");
+            writeln!(std::io::stdout(), "{text}")?;
             Ok(ExitCode::SUCCESS)
         }
         Ok((status, text)) => {
-            println!("{}", in_words(&url, status, &text));
+            writeln!(std::io::stdout(), "{}", in_words(&url, status, &text))?;
             Ok(ExitCode::from(1))
         }
         Err(error) => {
-            println!("{url} does not answer: {}", crate::base::error_chain::chain(&error));
+            writeln!(std::io::stdout(), "{url} does not answer: {}", crate::base::error_chain::chain(&error))?;
             Ok(ExitCode::from(1))
         }
     }

@@ -17,9 +17,7 @@ pub struct SchemaArguments {
 /// # Errors
 /// Fails if standard output cannot be written to.
 pub fn run(arguments: &SchemaArguments) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
     let schema = if arguments.tests { crate::config::test_schema() } else { crate::config::schema() };
-    serde_json::to_writer_pretty(&mut out, &schema)?;
-    writeln!(out)?;
+    writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&schema)?)?;
     Ok(ExitCode::SUCCESS)
 }

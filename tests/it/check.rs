@@ -1,6 +1,6 @@
 //! Tests of the commands that inspect a config, by their exit codes and output.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::Authority;
 
@@ -211,5 +211,26 @@ fn shells_are_told_the_commands() {
 
         assert!(text(&output.stdout).contains("must-allow"), "{shell}");
         assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+/// `entrada explain … | head -1`: whoever reads has had enough, which is no error of ours.
+#[test]
+fn output_that_nobody_reads_on_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "routes: [ { name: ping, match: { exact-path: /ping }, anonymous: true, respond: { status: 204 } } ]";
+    std::fs::write(folder.path().join("entrada.yaml"), config).unwrap();
+    let explain = ["explain", "entrada.yaml", "--url", "https://api.contoso.example/ping", "--from", "203.0.113.9"];
+    for arguments in
+        [&["schema"][..], &explain, &["check", "entrada.yaml", "--format", "sarif"], &["diff", "entrada.yaml", "entrada.yaml"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_entrada"));
+        let piped = command.args(arguments).current_dir(&folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        drop(child.stdout.take());
+
+        let output = child.wait_with_output().unwrap();
+
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
@@ -56,8 +57,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     let wanted = Wanted { keys: read_keys(&arguments.key)?, anchors, now };
     let result = verify(&arguments.files, &wanted)?;
     match arguments.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&result)?),
-        Format::Text => print!("{}", text(&result)),
+        Format::Json => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&result)?)?,
+        Format::Text => write!(std::io::stdout(), "{}", text(&result))?,
     }
     Ok(ExitCode::from(u8::from(!result.findings.is_empty())))
 }

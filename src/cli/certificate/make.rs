@@ -317,10 +317,14 @@ pub(super) fn run(arguments: &NewArguments) -> anyhow::Result<ExitCode> {
         write_private(pfx, &made.pfx(&password)?, arguments.force)?;
     }
     match arguments.format {
-        Format::Json => println!("{:#}", report(&made, &pem, &public, arguments.pfx.as_deref(), password_file.as_deref())),
-        Format::Text => {
-            print!("{}", words(&made, arguments.bits, &pem, &public, arguments.pfx.as_deref(), password_file.as_deref()))
+        Format::Json => {
+            writeln!(std::io::stdout(), "{:#}", report(&made, &pem, &public, arguments.pfx.as_deref(), password_file.as_deref()))?
         }
+        Format::Text => write!(
+            std::io::stdout(),
+            "{}",
+            words(&made, arguments.bits, &pem, &public, arguments.pfx.as_deref(), password_file.as_deref())
+        )?,
     }
     Ok(ExitCode::SUCCESS)
 }

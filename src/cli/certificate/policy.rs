@@ -1,5 +1,6 @@
 //! `entrada certificate policy`: the policy of a vault certificate whose private key cannot leave the vault.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -98,7 +99,7 @@ impl PolicyArguments {
 }
 
 pub(super) fn run(arguments: &PolicyArguments) -> anyhow::Result<ExitCode> {
-    println!("{:#}", arguments.policy()?);
+    writeln!(std::io::stdout(), "{:#}", arguments.policy()?)?;
     if arguments.reader == Reader::Az {
         // Beside the policy, so that standard output can be redirected into the file.
         eprintln!("az keyvault certificate create --vault-name VAULT --name gateway --policy @policy.json");

@@ -1,6 +1,7 @@
 //! `entrada certificate show`: the content of a certificate file, and whether Entra would accept it.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -222,12 +223,12 @@ pub(super) fn run(arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
         if found.key_type != "RSA" || found.key_bits < 2048 {
             bail!("{}", found.problems.join("; "));
         }
-        println!("{:#}", found.key_credential);
+        writeln!(std::io::stdout(), "{:#}", found.key_credential)?;
         return Ok(ExitCode::SUCCESS);
     }
     match arguments.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&found)?),
-        Format::Text => print!("{}", words(&found)),
+        Format::Json => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&found)?)?,
+        Format::Text => write!(std::io::stdout(), "{}", words(&found))?,
     }
     Ok(if found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

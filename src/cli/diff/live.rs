@@ -2,6 +2,7 @@
 //!
 //! The gateway hands out digests alone, so that nothing of its config leaves it; values that are secrets are not part of them.
 
+use std::io::Write as _;
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
@@ -46,23 +47,27 @@ pub(super) async fn run(file: &Path, admin: &str, arguments: &DiffArguments) -> 
         DiffFormat::Json => {
             let parts: Vec<_> = parts.iter().map(|(name, what)| json!({ "part": name, "what": what })).collect();
             let own = document.fingerprint.digest();
-            println!(
+            writeln!(
+                std::io::stdout(),
                 "{:#}",
                 json!({ "same": same, "running": running.digest, "generation": running.generation, "file": own, "parts": parts })
-            );
+            )?;
         }
         DiffFormat::Text | DiffFormat::Markdown => {
             let generation = running.generation;
             if same {
-                println!("the gateway uses this config: {} (generation {generation})", running.digest);
+                writeln!(std::io::stdout(), "the gateway uses this config: {} (generation {generation})", running.digest)?;
             } else {
-                println!(
+                writeln!(
+                    std::io::stdout(),
                     "the gateway uses {} (generation {generation}), the file is {}",
                     running.digest,
                     document.fingerprint.digest()
-                );
+                )?;
             }
-            parts.iter().for_each(|(name, what)| println!("   {name:<32} {what}"));
+            for (name, what) in &parts {
+                writeln!(std::io::stdout(), "   {name:<32} {what}")?;
+            }
         }
         DiffFormat::Sarif => bail!("a comparison with a running gateway has no places: use --format text or json"),
     }

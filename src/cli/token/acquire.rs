@@ -107,7 +107,7 @@ pub(super) fn run(arguments: &AcquireArguments) -> anyhow::Result<ExitCode> {
         Format::Json => format!("{:#}\n", serde_json::to_value(&acquired)?),
         Format::Text => in_words(&acquired, arguments.show_token),
     };
-    print!("{text}");
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
     if let Some(note) = loaded.note() {
         eprintln!("{note}");
     }

@@ -252,7 +252,7 @@ pub(super) fn run(arguments: &DecodeArguments) -> anyhow::Result<ExitCode> {
             format!("{document:#}\n")
         }
     };
-    print!("{output}");
+    std::io::Write::write_all(&mut std::io::stdout(), output.as_bytes())?;
     let judged_well = judged.is_empty() || judged.iter().any(|policy| policy.accepted);
     let fine = decoded.problems.is_empty() && check.is_none_or(|check| check.accepted) && judged_well;
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
