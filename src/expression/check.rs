@@ -1,10 +1,10 @@
 //! From the syntax tree to the evaluated form: names resolved, arguments counted, patterns and networks read.
 
 mod calls;
+mod operators;
 
 use std::sync::Arc;
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
 use http::HeaderName;
 
 use super::{
@@ -12,6 +12,8 @@ use super::{
     certificate::CertificateField,
     limits,
     node::{Field, Function, Kind, Node, Path},
+    parse::{column, of_api_management},
+    syntax::{Expr, Part},
 };
 
 pub(super) const ROOTS: [&str; 9] =
@@ -23,19 +25,13 @@ const CALLER: [&str; 2] = ["address", "certificate"];
 const TOKEN: [&str; 7] = ["claims", "kind", "tenant", "client", "subject", "scopes", "roles"];
 
 /// Checks a parsed expression and makes it ready for evaluation.
-///
-pub(super) fn check(
-    parsed: &IdedExpr,
-    source: &SourceInfo,
-    text: &str,
-    subject: Subject<'_>,
-) -> Result<Expression, ExpressionError> {
+pub(super) fn check(parsed: &Expr<'_>, text: &str, subject: Subject<'_>) -> Result<Expression, ExpressionError> {
     let (tokens, of_record) = match subject {
         Subject::Request(tokens) => (tokens, false),
         Subject::Record => (&[][..], true),
     };
     let (uses, names) = (Uses::default(), Names::default());
-    let mut checker = Checker { source, text, tokens, of_record, parts: 0, variables: Vec::new(), uses, names };
+    let mut checker = Checker { text, tokens, of_record, parts: 0, variables: Vec::new(), uses, names };
     let node = checker.node(parsed, 0)?;
     Ok(Expression { node, uses: checker.uses, names: checker.names })
 }
@@ -50,7 +46,6 @@ pub(super) enum Subject<'a> {
 }
 
 struct Checker<'a> {
-    source: &'a SourceInfo,
     text: &'a str,
     tokens: &'a [Box<str>],
     of_record: bool,
@@ -63,7 +58,7 @@ struct Checker<'a> {
 type Checked<T = Node> = Result<T, ExpressionError>;
 
 impl<'a> Checker<'a> {
-    fn node(&mut self, expr: &'a IdedExpr, depth: usize) -> Checked {
+    fn node(&mut self, expr: &'a Expr<'a>, depth: usize) -> Checked {
         self.parts += 1;
         if depth >= limits::DEPTH {
             return Err(self.fault(expr, format!("nested more than {} deep", limits::DEPTH), "write it flatter"));
@@ -74,110 +69,93 @@ impl<'a> Checker<'a> {
         if let Some(path) = self.path(expr)? {
             return Ok(Node::Path(path));
         }
-        match &expr.expr {
-            Expr::Literal(literal) => self.literal(expr, literal),
-            Expr::Ident(name) => match self.variables.iter().rposition(|variable| variable == name) {
+        match &expr.part {
+            Part::Bool(value) => Ok(Node::Bool(*value)),
+            Part::Int(value) => Ok(Node::Int(*value)),
+            Part::Double(value) => Ok(Node::Double(*value)),
+            Part::Text(value) => Ok(Node::Text((&**value).into())),
+            Part::Name(name) => match self.variables.iter().rposition(|variable| variable == name) {
                 Some(index) => Ok(Node::Variable(index)),
                 None => Err(self.unknown_root(expr, name)),
             },
-            Expr::Select(select) => self.member(select, depth),
-            Expr::Call(call) => self.call(expr, call, depth),
-            Expr::List(list) => self.nodes(&list.elements, depth).map(Node::List),
-            Expr::Map(map) => {
-                let mut entries = Vec::with_capacity(map.entries.len());
-                for entry in &map.entries {
-                    let EntryExpr::MapEntry(entry) = &entry.expr else {
-                        return Err(self.fault(expr, "not a map", "write a map as {\"name\": value}"));
-                    };
-                    let key = self.node(&entry.key, depth + 1)?;
-                    self.demand(&entry.key, &key, &[Kind::Text], "the name of a map's entry")?;
-                    entries.push((key, self.node(&entry.value, depth + 1)?));
-                }
-                Ok(Node::Map(entries))
-            }
-            Expr::Struct(_) => Err(self.fault(expr, "messages are not supported", "write a map as {\"name\": value}")),
-            Expr::Comprehension(_) | Expr::Unspecified => {
-                Err(self.fault(expr, "the expression cannot be read", "expressions are written in CEL"))
-            }
+            Part::Field(of, name) => self.member(of, name, depth),
+            Part::Index(parts) => self.index(expr, parts, depth),
+            Part::Call(call) => self.call(expr, call, depth),
+            Part::Not(of) => self.not(expr, of, depth),
+            Part::Negate(of) => self.negate(expr, of, depth),
+            Part::Binary(operator, operands) => self.binary(expr, *operator, operands, depth),
+            Part::Chain(logic, operands) => self.chain(*logic, operands, depth),
+            Part::Choose(parts) => self.choose(expr, parts, depth),
+            Part::List(elements) => self.nodes(elements, depth).map(Node::List),
+            Part::Map(entries) => self.map(entries, depth),
         }
     }
 
-    fn nodes(&mut self, list: &'a [IdedExpr], depth: usize) -> Checked<Vec<Node>> {
+    fn map(&mut self, entries: &'a [(Expr<'a>, Expr<'a>)], depth: usize) -> Checked {
+        let mut nodes = Vec::with_capacity(entries.len());
+        for (name, value) in entries {
+            let key = self.node(name, depth + 1)?;
+            self.demand(name, &key, &[Kind::Text], "the name of a map's entry")?;
+            nodes.push((key, self.node(value, depth + 1)?));
+        }
+        Ok(Node::Map(nodes))
+    }
+
+    fn nodes(&mut self, list: &'a [Expr<'a>], depth: usize) -> Checked<Vec<Node>> {
         list.iter().map(|expr| self.node(expr, depth + 1)).collect()
     }
 
-    fn literal(&self, expr: &IdedExpr, literal: &LiteralValue) -> Checked {
-        match literal {
-            LiteralValue::Boolean(value) => Ok(Node::Bool(*value.inner())),
-            LiteralValue::Int(value) => Ok(Node::Int(*value.inner())),
-            LiteralValue::Double(value) => Ok(Node::Double(*value.inner())),
-            LiteralValue::String(value) => Ok(Node::Text(value.inner().into())),
-            LiteralValue::Null => Err(self.fault(
-                expr,
-                "nothing is ever null here: what is null is absent",
-                "ask with has(…), as has(token.claims.oid)",
-            )),
-            LiteralValue::UInt(_) => Err(self.fault(expr, "unsigned numbers are not supported", "leave the `u` out")),
-            LiteralValue::Bytes(_) => Err(self.fault(expr, "bytes are not supported", "leave the `b` out")),
-        }
-    }
-
     /// Returns the path that starts at one of the roots, if the expression is one.
-    fn path(&mut self, expr: &'a IdedExpr) -> Checked<Option<Path>> {
+    fn path(&mut self, expr: &'a Expr<'a>) -> Checked<Option<Path>> {
         if self.of_record {
-            return Ok(match &expr.expr {
-                Expr::Ident(name) if !self.bound(name) => {
-                    self.names.variables.push(name.as_str().into());
-                    Some(Path { field: Field::Variable(name.as_str().into()), token: None, told: name.as_str().into() })
+            return Ok(match expr.part {
+                Part::Name(name) if !self.bound(name) => {
+                    self.names.variables.push(name.into());
+                    Some(Path { field: Field::Variable(name.into()), token: None, told: name.into() })
                 }
                 _ => None,
             });
         }
-        let (owner, name) = match &expr.expr {
-            Expr::Ident(name) if name == "captures" && !self.bound(name) => {
-                self.uses.captures = true;
-                return Ok(Some(Path { field: Field::Captures, token: None, told: name.as_str().into() }));
-            }
-            Expr::Select(select) if !select.test => (&*select.operand, select.field.as_str()),
-            Expr::Call(call) if call.func_name == operators::INDEX && call.target.is_none() => match call.args.as_slice() {
-                [owner, IdedExpr { expr: Expr::Literal(LiteralValue::String(name)), .. }] => (owner, name.inner()),
-                _ => return Ok(None),
-            },
-            _ => return Ok(None),
-        };
+        if let Part::Name("captures") = expr.part
+            && !self.bound("captures")
+        {
+            self.uses.captures = true;
+            return Ok(Some(Path { field: Field::Captures, token: None, told: "captures".into() }));
+        }
+        let Some((owner, name)) = field_of(expr) else { return Ok(None) };
         let mut token = None;
-        let field = match &owner.expr {
-            Expr::Ident(root) if !self.bound(root) && self.is_token(root) => {
+        let field = match &owner.part {
+            Part::Name(root) if !self.bound(root) && self.is_token(root) => {
                 token = self.named(root);
                 Some(self.token_field(expr, root, name)?)
             }
-            Expr::Ident(root) if !self.bound(root) && !ROOTS.contains(&root.as_str()) => {
+            Part::Name(root) if !self.bound(root) && !ROOTS.contains(root) => {
                 return Err(self.unknown_root(owner, root));
             }
-            Expr::Ident(root) if !self.bound(root) => Some(self.field(expr, root, name)?),
-            Expr::Select(SelectExpr { operand, field: group, test: false }) => match (&operand.expr, group.as_str()) {
-                (Expr::Ident(root), "claims") if self.is_token(root) && !self.bound(root) => {
+            Part::Name(root) if !self.bound(root) => Some(self.field(expr, root, name)?),
+            Part::Field(of, group) => match (&of.part, *group) {
+                (Part::Name(root), "claims") if self.is_token(root) && !self.bound(root) => {
                     self.uses.token = true;
                     token = self.named(root);
                     Some(Field::Claim(name.into()))
                 }
-                (Expr::Ident(root), "certificate") if root == "caller" && !self.bound(root) => {
+                (Part::Name(root), "certificate") if *root == "caller" && !self.bound(root) => {
                     let field = CertificateField::named(name)
                         .ok_or_else(|| self.unknown_field(expr, "caller.certificate", name, &CertificateField::NAMES))?;
                     Some(self.certificate(Field::CertificateField(field)))
                 }
-                (Expr::Ident(root), "headers") if root == "request" && !self.bound(root) => {
+                (Part::Name(root), "headers") if *root == "request" && !self.bound(root) => {
                     self.uses.request = true;
                     let name = self.header_name(expr, name)?;
                     self.names.headers.push(name.clone());
                     Some(Field::Header(name))
                 }
-                (Expr::Ident(root), "query") if root == "request" && !self.bound(root) => {
+                (Part::Name(root), "query") if *root == "request" && !self.bound(root) => {
                     self.uses.request = true;
                     self.names.parameters.push(name.into());
                     Some(Field::Parameter(name.into()))
                 }
-                (Expr::Ident(root), "headers") if root == "response" && !self.bound(root) => {
+                (Part::Name(root), "headers") if *root == "response" && !self.bound(root) => {
                     let name = self.header_name(expr, name)?;
                     self.uses.confidential |= name == http::header::SET_COOKIE;
                     Some(self.response_headers(Field::ResponseHeader(name)))
@@ -189,7 +167,7 @@ impl<'a> Checker<'a> {
         Ok(field.map(|field| Path { told: told(expr), token, field }))
     }
 
-    fn field(&mut self, expr: &IdedExpr, root: &str, name: &str) -> Checked<Field> {
+    fn field(&mut self, expr: &Expr<'_>, root: &str, name: &str) -> Checked<Field> {
         Ok(match (root, name) {
             ("request", "method") => self.request(Field::Method),
             ("request", "path") => self.request(Field::RequestPath),
@@ -262,7 +240,7 @@ impl<'a> Checker<'a> {
         field
     }
 
-    fn header_name(&self, expr: &IdedExpr, name: &str) -> Checked<HeaderName> {
+    fn header_name(&self, expr: &Expr<'_>, name: &str) -> Checked<HeaderName> {
         let cure = "a header's name has letters, digits and `-`";
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| self.fault(expr, format!("`{name}` is not a header's name"), cure))
     }
@@ -274,7 +252,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Returns the field of a token: of `token`, or of one that has another name.
-    fn token_field(&mut self, expr: &IdedExpr, root: &str, name: &str) -> Checked<Field> {
+    fn token_field(&mut self, expr: &Expr<'_>, root: &str, name: &str) -> Checked<Field> {
         let field = match name {
             "claims" => Field::Claims,
             "kind" => Field::TokenKind,
@@ -308,14 +286,14 @@ impl<'a> Checker<'a> {
         self.variables.contains(&name)
     }
 
-    fn member(&mut self, select: &'a SelectExpr, depth: usize) -> Checked {
-        let of = self.node(&select.operand, depth + 1)?;
-        self.demand(&select.operand, &of, &[Kind::Map], "what stands before the dot")?;
-        Ok(Node::Member { of: Box::new(of), told: format!("`{}`", select.field).into(), name: select.field.as_str().into() })
+    fn member(&mut self, operand: &'a Expr<'a>, name: &str, depth: usize) -> Checked {
+        let of = self.node(operand, depth + 1)?;
+        self.demand(operand, &of, &[Kind::Map], "what stands before the dot")?;
+        Ok(Node::Member { of: Box::new(of), told: format!("`{name}`").into(), name: name.into() })
     }
 
     /// Refuses a part whose kind is known and not wanted.
-    fn demand(&self, at: &IdedExpr, node: &Node, wanted: &[Kind], what: impl std::fmt::Display) -> Checked<()> {
+    fn demand(&self, at: &Expr<'_>, node: &Node, wanted: &[Kind], what: impl std::fmt::Display) -> Checked<()> {
         match node.kind() {
             Some(kind) if !wanted.contains(&kind) => {
                 let wanted: Vec<_> = wanted.iter().map(|kind| kind.article()).collect();
@@ -325,20 +303,16 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn fault(&self, at: &IdedExpr, message: impl Into<String>, cure: impl Into<String>) -> ExpressionError {
-        ExpressionError { column: self.column(at), message: message.into(), cure: cure.into(), unknown_name: false }
+    fn fault(&self, at: &Expr<'_>, message: impl Into<String>, cure: impl Into<String>) -> ExpressionError {
+        ExpressionError { column: column(self.text, at.at), message: message.into(), cure: cure.into(), unknown_name: false }
     }
 
-    fn unreadable(&self, at: &IdedExpr) -> ExpressionError {
-        self.fault(at, "the expression cannot be read", "expressions are written in CEL")
-    }
-
-    fn count(&self, at: &IdedExpr, name: &str, wanted: usize, found: usize) -> ExpressionError {
+    fn count(&self, at: &Expr<'_>, name: &str, wanted: usize, found: usize) -> ExpressionError {
         let plural = if wanted == 1 { "" } else { "s" };
         self.fault(at, format!("`{name}` takes {wanted} argument{plural} here, and {found} are given"), "")
     }
 
-    fn unknown_root(&self, at: &IdedExpr, name: &str) -> ExpressionError {
+    fn unknown_root(&self, at: &Expr<'_>, name: &str) -> ExpressionError {
         if ROOTS.contains(&name) || self.is_token(name) {
             let example = match name {
                 "request" => "request.path".to_owned(),
@@ -352,49 +326,50 @@ impl<'a> Checker<'a> {
             return self.fault(at, format!("`{name}` is not a value by itself"), format!("name one of its fields, as {example}"));
         }
         let known: Vec<&str> = ROOTS.into_iter().chain(self.tokens.iter().map(|name| &**name)).collect();
-        let cure = if name == "context" { super::parse::of_api_management(self.text) } else { suggestion(name, &known) };
+        let cure = match of_api_management(self.text) {
+            Some(cure) if name == "context" => cure,
+            _ => suggestion(name, &known),
+        };
         ExpressionError { unknown_name: true, ..self.fault(at, format!("nothing is called `{name}`"), cure) }
     }
 
-    fn unknown_field(&self, at: &IdedExpr, root: &str, name: &str, fields: &[&str]) -> ExpressionError {
+    fn unknown_field(&self, at: &Expr<'_>, root: &str, name: &str, fields: &[&str]) -> ExpressionError {
         self.fault(at, format!("`{root}` has no field `{name}`"), suggestion(name, fields))
     }
 
-    fn unknown_function(&self, at: &IdedExpr, name: &str) -> ExpressionError {
+    fn unknown_function(&self, at: &Expr<'_>, name: &str) -> ExpressionError {
         let mut names: Vec<_> = Function::ALL.into_iter().map(Function::name).collect();
         names.extend(["matches", "cidr", "has", "exists", "all", "exists_one", "filter", "map"]);
         self.fault(at, format!("no function is called `{name}`"), suggestion(name, &names))
     }
+}
 
-    /// Returns the start column of a part: for a call the name before its parenthesis, for a field the name after its dot.
-    fn column(&self, at: &IdedExpr) -> usize {
-        let start = self.source.offset_for(at.id).map_or(0, |(start, _)| usize::try_from(start).unwrap_or(0));
-        let mut before = self.text.char_indices().map(|(index, _)| index).take_while(|index| *index < start).count();
-        match &at.expr {
-            Expr::Call(call) if self.text.get(start..).is_some_and(|rest| rest.starts_with('(')) => {
-                before = before.saturating_sub(call.func_name.chars().count());
-            }
-            Expr::Select(_) => before += 1,
-            _ => {}
-        }
-        before + 1
+/// Returns the owner and the name of a field, which may be written as an index.
+fn field_of<'a>(expr: &'a Expr<'a>) -> Option<(&'a Expr<'a>, &'a str)> {
+    match &expr.part {
+        Part::Field(owner, name) => Some((owner, name)),
+        Part::Index(parts) => match &**parts {
+            [owner, Expr { part: Part::Text(name), .. }] => Some((owner, name)),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
 /// Returns the expression as a person would write it, for a path.
-fn told(expr: &IdedExpr) -> Arc<str> {
-    fn write(expr: &IdedExpr, into: &mut String) {
-        match &expr.expr {
-            Expr::Ident(name) => into.push_str(name),
-            Expr::Select(select) => {
-                write(&select.operand, into);
+fn told(expr: &Expr<'_>) -> Arc<str> {
+    fn write(expr: &Expr<'_>, into: &mut String) {
+        match &expr.part {
+            Part::Name(name) => into.push_str(name),
+            Part::Field(of, name) => {
+                write(of, into);
                 into.push('.');
-                into.push_str(&select.field);
+                into.push_str(name);
             }
-            Expr::Call(call) => {
-                if let [owner, IdedExpr { expr: Expr::Literal(LiteralValue::String(name)), .. }] = call.args.as_slice() {
+            Part::Index(parts) => {
+                if let [owner, Expr { part: Part::Text(name), .. }] = &**parts {
                     write(owner, into);
-                    into.push_str(&format!("[\"{}\"]", name.inner()));
+                    into.push_str(&format!("[\"{name}\"]"));
                 }
             }
             _ => {}

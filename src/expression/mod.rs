@@ -64,6 +64,7 @@ mod operands;
 mod parse;
 mod record;
 pub(crate) mod shape;
+mod syntax;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -71,7 +72,7 @@ mod text;
 mod value;
 mod variables;
 
-use std::{borrow::Cow, fmt, thread};
+use std::{borrow::Cow, fmt};
 
 use http::HeaderName;
 
@@ -92,15 +93,12 @@ pub(crate) use variables::MOST as MOST_OF_VARIABLES;
 
 /// Returns whether a token may have this name: a word that expressions can use and that has no meaning yet.
 pub(crate) fn is_free_name(name: &str) -> bool {
-    // Words of the language, and those that it keeps for later.
-    const KEPT: &str = " as break const continue else false for function has if import in let loop namespace null package return true \
-                        var void while ";
     let mut letters = name.bytes();
     letters.next().is_some_and(|first| first.is_ascii_lowercase())
         && letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'_')
         && name.len() <= 32
         && !check::ROOTS.contains(&name)
-        && !KEPT.contains(&format!(" {name} "))
+        && !syntax::is_word(name)
 }
 
 /// The limits of an expression's size and cost.
@@ -109,14 +107,12 @@ pub mod limits {
     pub const LENGTH: usize = 4_096;
     /// The most signs (operators, dots, brackets, quotes) in an expression.
     pub const SIGNS: usize = 1_024;
-    /// How deeply brackets may be nested.
+    /// How deeply brackets may be nested, and choices, as `a ? b : c ? d : e`.
     pub const NESTING: u16 = 32;
     /// How deeply the parts of an expression may be nested, chains as `a + b + c` and `a.b.c` included.
     pub const DEPTH: usize = 64;
     /// The most parts of an expression.
     pub const PARTS: usize = 1_024;
-    /// The stack for parsing, in bytes.
-    pub(super) const STACK: usize = 32 * 1024 * 1024;
     /// The most steps of one evaluation; long texts cost more than one.
     pub const STEPS: u32 = 10_000;
     /// The most bytes of text that one evaluation may make.
@@ -236,24 +232,7 @@ impl Expression {
     /// Parses and checks an expression about this subject.
     fn parse_about(text: &str, subject: Subject<'_>) -> Result<Self, ExpressionError> {
         parse::bounded(text)?;
-        // The parser descends into itself for every nested part and every link of a chain, on frames of its own size: it gets a stack
-        // that the limits cannot exhaust, whoever calls. This is at load, and takes some microseconds.
-        thread::scope(|scope| {
-            let work = || {
-                let (parsed, source) = parse::parse(text)?;
-                check::check(&parsed, &source, text, subject)
-            };
-            let thread = thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, work);
-            match thread.map(thread::ScopedJoinHandle::join) {
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) | Err(_) => Err(ExpressionError {
-                    column: 1,
-                    message: "the expression cannot be read".to_owned(),
-                    cure: "write it in a simpler way".to_owned(),
-                    unknown_name: false,
-                }),
-            }
-        })
+        check::check(&parse::parse(text)?, text, subject)
     }
 
     /// Parses and checks a condition: an expression that can be true or false.

@@ -1,11 +1,9 @@
-//! Parsing of text into CEL's syntax tree, within bounds.
+//! Parsing of text into the syntax tree, within bounds, and the faults of what cannot be parsed.
 
-use cel::{
-    Env,
-    common::ast::{IdedExpr, SourceInfo},
+use super::{
+    ExpressionError, limits,
+    syntax::{self, Expr},
 };
-
-use super::{ExpressionError, limits};
 
 /// Refuses a text that is too long to be parsed.
 pub(super) fn bounded(text: &str) -> Result<(), ExpressionError> {
@@ -20,52 +18,22 @@ pub(super) fn bounded(text: &str) -> Result<(), ExpressionError> {
 }
 
 /// Parses an expression; its names are resolved later.
-pub(super) fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), ExpressionError> {
-    // Without macros, so that `has` and `exists` stay the calls they are written as, and their rules are ours.
-    Env::default()
-        .with_optional_support(false)
-        .parser()
-        .max_recursion_depth(limits::NESTING)
-        .error_recovery_limit(1)
-        .parse_with_source_info(text)
-        .map_err(|errors| {
-            let first = errors.errors.into_iter().next();
-            let (column, message) = first.map_or((1, "the expression cannot be read".to_owned()), |error| {
-                let column = column_of_line(text, error.pos);
-                (column, in_words(error.msg.trim_start_matches("Syntax error: ")))
-            });
-            ExpressionError { column, message, cure: of_api_management(text), unknown_name: false }
-        })
+pub(super) fn parse(text: &str) -> Result<Expr<'_>, ExpressionError> {
+    syntax::parse(text).map_err(|fault| ExpressionError {
+        column: column(text, fault.at),
+        message: fault.message,
+        cure: of_api_management(text).or(fault.cure).unwrap_or_else(|| of_language(text).to_owned()),
+        unknown_name: false,
+    })
 }
 
-/// Returns the parser's finding, without the list of all that its grammar would allow.
-fn in_words(message: &str) -> String {
-    let found = |opening: &str| {
-        let rest = message.strip_prefix(opening)?;
-        Some(rest.split(" expecting ").next().unwrap_or(rest).trim().trim_matches('\'').to_owned())
-    };
-    let unexpected = found("extraneous input ").or_else(|| found("mismatched input "));
-    if let Some(input) = unexpected {
-        return if input == "<EOF>" {
-            "something is missing at the end".to_owned()
-        } else {
-            format!("`{input}` does not fit here")
-        };
-    }
-    if let Some(input) = found("no viable alternative at input ") {
-        return format!("`{input}` cannot be read");
-    }
-    if let Some(input) = found("token recognition error at: ") {
-        return format!("`{input}` has no meaning");
-    }
-    if let Some((wanted, input)) = message.strip_prefix("missing ").and_then(|rest| rest.split_once(" at ")) {
-        return format!("{} is missing before `{}`", wanted.replace('\'', "`"), input.trim_matches('\''));
-    }
-    message.split(" expecting ").next().unwrap_or(message).to_owned()
+/// Returns the column of a byte, counted in characters from 1.
+pub(super) fn column(text: &str, at: usize) -> usize {
+    text.char_indices().take_while(|(index, _)| *index < at).count() + 1
 }
 
-/// The cure of an expression that cannot be read; for one of API Management, what is written for it here.
-pub(super) fn of_api_management(text: &str) -> String {
+/// Returns the cure of an expression of API Management: what is written for it here.
+pub(super) fn of_api_management(text: &str) -> Option<String> {
     const FORMS: [(&str, &str); 13] = [
         ("context.Request.Headers", "request.headers[\"x-name\"], and has(request.headers[\"x-name\"]) for whether it is there"),
         ("context.Request.MatchedParameters", "captures.name, with {name} in the route's path"),
@@ -84,26 +52,24 @@ pub(super) fn of_api_management(text: &str) -> String {
             "variables.name, which a `set-variable` before sets, and has(variables.name) for whether it is there",
         ),
     ];
-    let form = FORMS.iter().find(|(theirs, _)| text.contains(theirs));
-    match form {
-        Some((theirs, ours)) => format!("this is C#, and expressions are CEL: for `{theirs}` write {ours}"),
-        None if text.contains("AsJwt") || text.contains("Jwt)") => {
-            "this is C#, and expressions are CEL: write token.claims.name for what a token policy has validated".to_owned()
-        }
-        None if text.contains("context.") || text.contains("=>") || text.contains("new ") => {
-            "this is C#, and expressions are CEL, as @(token.claims.oid)".to_owned()
-        }
-        None => "expressions are written in CEL, as @(token.claims.oid)".to_owned(),
+    if let Some((theirs, ours)) = FORMS.iter().find(|(theirs, _)| text.contains(theirs)) {
+        return Some(format!("this is C#, and expressions are CEL: for `{theirs}` write {ours}"));
     }
+    if text.contains("AsJwt") || text.contains("Jwt)") {
+        return Some(
+            "this is C#, and expressions are CEL: write token.claims.name for what a token policy has validated".to_owned(),
+        );
+    }
+    text.contains("context.").then(|| C_SHARP.to_owned())
+}
+
+const C_SHARP: &str = "this is C#, and expressions are CEL, as @(token.claims.oid)";
+
+/// Returns the cure of an expression that cannot be read, where nothing more is known.
+fn of_language(text: &str) -> &'static str {
+    if text.contains("=>") || text.contains("new ") { C_SHARP } else { "expressions are written in CEL, as @(token.claims.oid)" }
 }
 
 fn too_much(message: String) -> ExpressionError {
     ExpressionError { column: 1, message, cure: "write several smaller ones".to_owned(), unknown_name: false }
-}
-
-/// Converts the parser's line and column, counted from 1, to a position in characters of the whole expression.
-fn column_of_line(text: &str, (line, column): (isize, isize)) -> usize {
-    let before = usize::try_from(line - 1).unwrap_or(0);
-    let lines: usize = text.split_inclusive('\n').take(before).map(|line| line.chars().count()).sum();
-    lines + usize::try_from(column).unwrap_or(1).max(1)
 }

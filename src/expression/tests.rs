@@ -549,7 +549,7 @@ fn expressions_beyond_the_limits_are_refused_at_load_on_a_small_stack() {
         format!("1{}", "[0]".repeat(160)),
         "\"a\".matches(\"(a{1000}){1000}\")".to_owned(),
     ];
-    let small = std::thread::Builder::new().stack_size(1024 * 1024);
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
 
     let answers =
         small.spawn(move || too_large.map(|source| Expression::parse(&source).is_err())).expect("a thread starts").join();

@@ -163,7 +163,7 @@ fn each_value_in_a_wrong_form_is_told_how_to_write_it() {
         ),
         (
             "routes: [{ name: r, match: { path: /r }, anonymous: true, respond: { status: 200, body: \"@(request.path + )\" } }]",
-            "something is missing at the end",
+            "at column 18 of the expression: the expression ends where a value is expected",
         ),
     ] {
         let told = told("a.yaml", text);

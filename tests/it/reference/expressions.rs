@@ -31,7 +31,7 @@ fn bounds_are_the_programs() {
     for row in [
         format!("| length | {} bytes |", limits::LENGTH),
         format!("| signs (operators, dots, brackets, quotes) | {} |", limits::SIGNS),
-        format!("| nested brackets | {} |", limits::NESTING),
+        format!("| nested brackets, and choices, as `a ? b : c ? d : e` | {} |", limits::NESTING),
         format!("| nested parts, chains as `a + b + c` included | {} |", limits::DEPTH),
         format!("| parts | {} |", limits::PARTS),
         format!("| a compiled pattern | {} |", kibibytes(limits::PATTERN)),
