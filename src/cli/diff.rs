@@ -106,6 +106,11 @@ pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
     let within = runtime.enter();
     let (old, new) = (side(old, now)?, side(new, now)?);
     drop(within);
+    if let Some(text) = &arguments.route
+        && ![&old, &new].iter().any(|side| side.has_route(text))
+    {
+        bail!("neither config has a route whose name contains `{text}`: nothing would be compared");
+    }
     let options = Options { route: arguments.route.clone(), most_cells: arguments.max_cells, samples: arguments.samples };
     let found = runtime.block_on(difference([&old, &new], &options));
     let text = match arguments.format {

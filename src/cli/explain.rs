@@ -151,7 +151,7 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     }
     // The browser has left out what would tell whether the request was refused for want of a token.
     if asked.sanitised && explanation.code.as_deref() == Some("token-missing") {
-        explanation.leave_open(vec!["the token, which browsers leave out of archives".to_owned()]);
+        explanation.leave_open(vec!["the token (browsers leave it out of archives)".to_owned()]);
     }
     let then = asked.recorded.as_ref().map(|recorded| then(recorded, &explanation));
     match arguments.format {

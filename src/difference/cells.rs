@@ -222,6 +222,9 @@ fn methods(sides: [&Side; 2], world: &World) -> Vec<Method> {
     }
     names.extend(world.methods.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase())).cloned());
     names.extend(RARE.into_iter().find(|name| !names.contains(*name)).map(str::to_owned));
+    // The first one stands for those that are treated alike: what a reader would try is GET.
+    let mut names: Vec<String> = names.into_iter().collect();
+    names.sort_by_key(|name| USUAL.iter().position(|usual| usual == name).unwrap_or(USUAL.len()));
     names.iter().filter_map(|name| Method::from_bytes(name.as_bytes()).ok()).collect()
 }
 

@@ -5,19 +5,30 @@ use std::collections::BTreeSet;
 use super::side::Side;
 use crate::{inbound::PolicyConfig, settings::Place};
 
-/// Policies that count, and so judge a request by those before it.
-const COUNTERS: [&str; 3] = ["rate-limit-by-key", "quota-by-key", "limit-concurrency"];
+/// A policy that counts, and so judges a request by those before it.
+struct Counter {
+    /// The route, by its name.
+    route: String,
+    /// What the route matches: its name may be another one.
+    matches: String,
+    policy: &'static str,
+    /// The limit, in words.
+    limit: String,
+    /// All settings.
+    content: String,
+}
+
+impl Counter {
+    fn is_of(&self, other: &Self) -> bool {
+        self.matches == other.matches && self.policy == other.policy
+    }
+}
 
 /// Returns what differs and is not compared, in words.
 pub(super) fn changes(sides: [&Side; 2]) -> Vec<String> {
     let mut found = BTreeSet::new();
     partners(sides, &mut found);
-    let [old, new] = [counters(sides[0]), counters(sides[1])];
-    if old != new {
-        let alone = old.symmetric_difference(&new).map(|text| text.split(' ').next().unwrap_or_default().to_owned());
-        let names: BTreeSet<String> = alone.collect();
-        found.extend(names.into_iter().map(|name| format!("{name}: its limits or its place differ")));
-    }
+    limits(sides, &mut found);
     if sides.iter().any(|side| asks_graph(side)) {
         found.insert("answers of Microsoft Graph".to_owned());
     }
@@ -47,14 +58,44 @@ fn partners(sides: [&Side; 2], found: &mut BTreeSet<String>) {
     }
 }
 
-/// Returns the entries that count, with their settings.
-fn counters(side: &Side) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// Tells the limits that differ: those of the same route and policy beside each other.
+fn limits(sides: [&Side; 2], found: &mut BTreeSet<String>) {
+    let [mut old, mut new] = sides.map(counters);
+    new.retain(|limit| {
+        let same = old.iter().position(|other| other.is_of(limit) && other.content == limit.content);
+        same.map(|index| old.remove(index)).is_none()
+    });
+    for limit in new {
+        let before = old.iter().position(|other| other.is_of(&limit)).map(|index| old.remove(index));
+        let Counter { route, policy, limit: after, .. } = limit;
+        found.insert(match before.map(|before| before.limit) {
+            None => format!("{policy} of route {route}: none → {after}"),
+            Some(before) if before == after => format!("{policy} of route {route}: {after} as before, otherwise counted"),
+            Some(before) => format!("{policy} of route {route}: {before} → {after}"),
+        });
+    }
+    found.extend(old.into_iter().map(|limit| format!("{} of route {}: {} → none", limit.policy, limit.route, limit.limit)));
+}
+
+/// Returns the entries that count.
+fn counters(side: &Side) -> Vec<Counter> {
+    let mut found = Vec::new();
     for (index, route) in side.document.config.routes.iter().enumerate() {
+        let matches = side.content(&Place::root().key("routes").index(index).key("match"));
         for entry in side.entries(index) {
-            if COUNTERS.contains(&entry.config.name()) {
-                found.insert(format!("{} {} {}", entry.config.name(), route.name, side.content(&entry.place)));
-            }
+            let limit = match entry.config {
+                PolicyConfig::RateLimitByKey(limit) => format!("{} in {} s", limit.calls, limit.renewal_period.0.as_secs()),
+                PolicyConfig::QuotaByKey(limit) => {
+                    let calls = limit.calls.map(|calls| format!("{calls} calls"));
+                    let bytes = limit.bandwidth.as_ref().map(|bandwidth| format!("{} bytes", bandwidth.0));
+                    let amount: Vec<String> = calls.into_iter().chain(bytes).collect();
+                    format!("{} in {} s", amount.join(" and "), limit.renewal_period.0.as_secs())
+                }
+                PolicyConfig::LimitConcurrency(limit) => format!("{} at once", limit.max_count),
+                _ => continue,
+            };
+            let (policy, content) = (entry.config.name(), side.content(&entry.place));
+            found.push(Counter { route: route.name.clone(), matches: matches.clone(), policy, limit, content });
         }
     }
     found

@@ -91,6 +91,11 @@ impl Side {
         })
     }
 
+    /// Returns whether the name of a route contains this text.
+    pub fn has_route(&self, text: &str) -> bool {
+        self.document.config.routes.iter().any(|route| route.name.contains(text))
+    }
+
     /// Returns the engine of the config.
     pub const fn gateway(&self) -> &OfflineGateway {
         &self.gateway

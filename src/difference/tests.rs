@@ -187,3 +187,31 @@ fn a_wider_address_set_is_a_gain_of_just_these_addresses() {
 }
 
 mod traps;
+
+#[test]
+fn limits_that_differ_are_told_with_their_figures() {
+    let of = |name: &str, policies: &str| routes(&[(name, "path: /a", &format!("{{ {TOKEN} }}, {policies}"))]);
+    let rate =
+        |calls: u32, key: &str| format!("{{ rate-limit-by-key: {{ calls: {calls}, renewal-period: 60s, counter-key: {key} }} }}");
+    let quota = "{ quota-by-key: { calls: 9, bandwidth: 1KiB, renewal-period: 1h, counter-key: k } }";
+    for (old, new, expected) in [
+        (of("a", &rate(5, "k")), of("a", &rate(50, "k")), &["rate-limit-by-key of route a: 5 in 60 s → 50 in 60 s"][..]),
+        (
+            of("a", &rate(5, "k")),
+            of("a", &rate(5, "l")),
+            &["rate-limit-by-key of route a: 5 in 60 s as before, otherwise counted"],
+        ),
+        (of("a", &rate(5, "k")), of("b", &rate(5, "k")), &[]),
+        (
+            of("a", &rate(5, "k")),
+            of("a", quota),
+            &[
+                "quota-by-key of route a: none → 9 calls and 1024 bytes in 3600 s",
+                "rate-limit-by-key of route a: 5 in 60 s → none",
+            ],
+        ),
+    ] {
+        let found = compare(&old, &new);
+        assert_eq!(found.not_compared, expected, "{}", found.to_text());
+    }
+}

@@ -96,7 +96,8 @@ fn a_gain_is_told_with_its_cause_and_a_request() {
         (&["--fail-on", "gain"][..], 1),
         (&["--fail-on", "loss"], 0),
         (&["--fail-on", "any"], 1),
-        (&["--route", "other", "--fail-on", "any"], 0),
+        (&["--route", "ord", "--fail-on", "any"], 1),
+        (&["--route", "other", "--fail-on", "any"], 2),
         (&["--max-cells", "3"], 2),
         (&["--max-cells", "3", "--allow-incomplete"], 0),
     ] {

@@ -21,7 +21,7 @@ fn a_request_is_taken_from_curl_from_an_archive_and_from_a_record() {
     let (status, told) = folder.json(&["--har", path(&archive), "--from", "203.0.113.9"]);
     // Whether there was a token, the archive does not say: that is no answer.
     assert_eq!((status, &told["verdict"], &told["code"], &told["status"]), (2, &json!("unknown"), &Value::Null, &Value::Null));
-    assert!(told["unknown"][0].as_str().unwrap().contains("browsers leave out") && told["at"] == "2027-03-01 09:00:00Z");
+    assert!(told["unknown"][0].as_str().unwrap().contains("browsers leave it out") && told["at"] == "2027-03-01 09:00:00Z");
     assert_eq!(told["turning"], Value::Null);
     assert!(told["notes"][0].as_str().unwrap().contains("--token"), "{told:#}");
     assert_eq!(folder.explain(&["--har", path(&archive), "--from", "203.0.113.9", "--mint", NIA]).status.code(), Some(0));
