@@ -53,10 +53,26 @@ pub(super) fn step(explained: Explained<'_>, step: &Step) -> StepFacts {
     match policy.filter(|policy| policy.name() == facts.policy) {
         Some(policy) => entry(explained, policy, refused, &mut facts),
         None if facts.policy.starts_with("any-of[") => "one of several lists".clone_into(&mut facts.looked_at),
+        None if step.at.starts_with("outbound[") || step.at.starts_with("on-error[") => {
+            on_answer(&facts.policy).clone_into(&mut facts.looked_at);
+        }
         None if step.at.contains("identity-headers.") => "the validated token".clone_into(&mut facts.looked_at),
         None => {}
     }
     facts
+}
+
+/// Returns the part of the answer that a policy on it is about.
+fn on_answer(policy: &str) -> &'static str {
+    match policy {
+        "set-header" => "the header fields of the answer",
+        "set-status" => "the status of the answer",
+        "set-body" => "the body of the answer",
+        "return-response" => "the answer as a whole",
+        "choose" => "the conditions of its branches",
+        "set-variable" => "the variables",
+        _ => "",
+    }
 }
 
 fn entry(explained: Explained<'_>, policy: &PolicyConfig, refused: Option<Reason>, facts: &mut StepFacts) {

@@ -87,6 +87,8 @@ pub struct Explanation {
     pub partner: Option<String>,
     /// The request that the upstream would receive.
     pub upstream: Option<UpstreamFacts>,
+    /// The response to the caller, after the policies on it; absent where there is none, as of a recorded request.
+    pub response: Option<ResponseFacts>,
     /// The cause, as the audit record has it.
     pub cause: Option<String>,
     /// A change that the operator could make, as the audit record has it.
@@ -128,6 +130,28 @@ pub struct CallerFacts {
     pub peer: String,
     /// The hops from the peer to the caller.
     pub hops: Vec<HopFacts>,
+}
+
+/// The response to the caller.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResponseFacts {
+    /// The status.
+    pub status: u16,
+    /// The header fields. What looks like a credential is masked.
+    pub headers: Vec<Field>,
+}
+
+impl ResponseFacts {
+    fn of(response: &http::Response<bytes::Bytes>) -> Self {
+        let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            // What a config writes is marked as a secret, whatever it is; but what callers get must not be one.
+            let mut told = value.clone();
+            told.set_sensitive(false);
+            let value = if is_credential(name.as_str()) { "***".to_owned() } else { shown_value(&told) };
+            Field { name: upstream::in_title_case(name.as_str()), value }
+        };
+        Self { status: response.status().as_u16(), headers: response.headers().iter().map(field).collect() }
+    }
 }
 
 /// One hop.
@@ -260,6 +284,7 @@ impl Explanation {
             token: token_facts::of(explained, now),
             partner: outcome.partner.clone(),
             upstream: outcome.upstream.as_ref().map(|sent| UpstreamFacts::of(sent, explained)),
+            response: Some(ResponseFacts::of(&outcome.response)),
             cause: outcome.cause.clone(),
             hint: outcome.hint.clone(),
             turning: None,

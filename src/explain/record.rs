@@ -191,6 +191,8 @@ impl Explanation {
         let outcome = gateway.judge(request, evidence, recorded.id.clone()).await;
         let described = recorded.described(request);
         let mut explanation = Self::new(Explained { document, gateway, request: &described, outcome: &outcome }, now);
+        // Nothing has answered: only the decision was wanted.
+        explanation.response = None;
         // That there was no token is what a record of this code tells, whatever else it has.
         let told = outcome.reason == Some(Reason::TokenMissing) && recorded.code == outcome.code;
         let unknown: Vec<String> = recorded.lacks.iter().chain(outcome.unknown.iter().filter(|_| !told)).cloned().collect();
@@ -208,6 +210,7 @@ impl Explanation {
     pub fn leave_open(&mut self, facts: Vec<String>) {
         (self.verdict, self.status) = ("unknown", None);
         (self.code, self.cause, self.hint, self.turning) = (None, None, None, None);
+        self.response = None;
         if let Some(step) = self.steps.iter_mut().rev().find(|step| step.outcome == "refused" && !step.given_up) {
             let open = StepFacts { outcome: "unknown", code: None, found: Vec::new(), ..mem::take(step) };
             *step = StepFacts { reason: format!("depends on {}", facts.join(", ")), ..open };

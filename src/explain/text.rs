@@ -49,6 +49,7 @@ fn write(text: &mut String, it: &Explanation, all: bool) -> std::fmt::Result {
         }
         writeln!(text, "        authorization: {}", upstream.authorization)?;
     }
+    response(text, it)?;
     turning(text, it)?;
     if matches!(it.verdict, "refuse" | "fault") {
         if it.turning.as_ref().is_none_or(|turning| turning.facts.is_empty())
@@ -63,6 +64,24 @@ fn write(text: &mut String, it: &Explanation, all: bool) -> std::fmt::Result {
         writeln!(text, "  {} {}", label("without"), it.judged_without.join("; "))?;
     }
     writeln!(text, "\n  Nothing was sent.")
+}
+
+/// Writes the policies on the answer, which run last, and the answer that they made.
+fn response(text: &mut String, it: &Explanation) -> std::fmt::Result {
+    let mut ran = it.steps.iter().filter(|step| is_of_answer(step)).peekable();
+    let Some(response) = it.response.as_ref().filter(|_| ran.peek().is_some()) else { return Ok(()) };
+    for step in ran {
+        one(text, step, it)?;
+    }
+    writeln!(text, "  {} {}", label("answer"), response.status)?;
+    for field in &response.headers {
+        writeln!(text, "        header    {}: {}", field.name, printable(&field.value))?;
+    }
+    Ok(())
+}
+
+fn is_of_answer(step: &StepFacts) -> bool {
+    step.at.starts_with("outbound[") || step.at.starts_with("on-error[")
 }
 
 fn label(text: &str) -> String {
@@ -114,12 +133,13 @@ fn steps(text: &mut String, it: &Explanation, all: bool) -> std::fmt::Result {
     let refused = matches!(it.verdict, "refuse" | "fault" | "unknown");
     // Of a refusal only the way to it matters, as long as nobody asks for more.
     let folded = |step: &StepFacts| refused && !all && (step.outcome == "passed" || step.given_up);
-    let hidden = it.steps.iter().filter(|step| folded(step)).count();
+    let on_request = || it.steps.iter().filter(|step| !is_of_answer(step));
+    let hidden = on_request().filter(|step| folded(step)).count();
     if hidden > 0 {
         let entries = if hidden == 1 { "entry" } else { "entries" };
         writeln!(text, "  ✓ {hidden} {entries} passed (--all shows {})", if hidden == 1 { "it" } else { "them" })?;
     }
-    for step in it.steps.iter().filter(|step| !folded(step)) {
+    for step in on_request().filter(|step| !folded(step)) {
         one(text, step, it)?;
     }
     match it.not_reached.as_slice() {

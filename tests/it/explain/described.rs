@@ -78,3 +78,34 @@ fn what_a_record_does_not_have_decides_nothing() {
     assert!(text.contains("turns it   caller: 198.51.100.40") && !text.contains("and        token"), "{text}");
     assert!(text.contains("→ what the record does not tell: it does not have authorization"), "{text}");
 }
+
+/// What the policies on the answer did is told by the answer that they made.
+#[test]
+fn the_policies_on_the_answer_are_told_with_the_answer() {
+    let folder = Folder::new();
+    let config = "
+listeners: [ { name: public, address: \"127.0.0.1:0\" } ]
+named-values: { k: { value: hunter2hunter2, secret: true } }
+upstreams: { backend: { servers: [\"https://10.0.0.5\"] } }
+routes:
+  - name: a
+    match: { path: /a }
+    anonymous: true
+    inbound: [ set-header: { name: X-Key, value: \"{{k}}\" } ]
+    upstream: backend
+    outbound:
+      - choose: [ { when: \"@(response.status == 404)\", do: [ set-status: { code: 410 }, set-header: { name: X-Why, value: gone } ] } ]
+";
+    folder.file("entrada.yaml", config);
+    let arguments = ["--url", "http://api.contoso.example/a", "--from", "203.0.113.9", "--answer", "404"];
+
+    let ((status, text), (_, told)) = (folder.told(&arguments), folder.json(&arguments));
+
+    assert_eq!((status, &told["verdict"], &told["response"]["status"]), (0, &json!("allow"), &json!(410)), "{told:#}");
+    let upstream = text.find("  upstream   backend").unwrap();
+    let choose = text.find("✓ outbound[0].choose ").unwrap();
+    let answer = text.find("answer     410").unwrap();
+    assert!(upstream < choose && choose < answer, "{text}");
+    assert!(text.contains("the status of the answer") && text.contains("header    X-Why: gone"), "{text}");
+    assert!(!text.contains("hunter2") && !told.to_string().contains("hunter2"), "{text}");
+}
