@@ -110,12 +110,16 @@ fn expression_in(text: &str) -> Result<Option<&str>, (String, String)> {
                 "join texts within it with +, as @(token.claims.given_name + \" \" + token.claims.family_name)".to_owned(),
             ))
         }
-        None => Err((format!("`{text}` has no closing bracket"), "write it as @(…)".to_owned())),
+        // The last bracket does not close the first one, as in `@(lower(request.path)` or `@('open)`: the parser tells the place.
+        None => match inner.strip_suffix(')') {
+            Some(inner) => Ok(Some(inner)),
+            None => Err((format!("`{text}` has no closing bracket"), "write it as @(…)".to_owned())),
+        },
     }
 }
 
-/// Returns the position of the parenthesis that closes the one opened before the text. Quoted texts, their escapes included, are
-/// skipped.
+/// Returns the position of the parenthesis that closes the one opened before the text. Quoted texts, their escapes included, and
+/// comments are skipped.
 fn closing(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0_usize, 0);
@@ -125,6 +129,7 @@ fn closing(text: &str) -> Option<usize> {
             b')' | b']' | b'}' if depth > 0 => depth -= 1,
             b')' => return Some(at),
             b'"' | b'\'' => at = after_quoted(bytes, at)?,
+            b'/' if bytes[at..].starts_with(b"//") => at += text[at..].find('\n')?,
             _ => {}
         }
         at += 1;
@@ -197,4 +202,33 @@ fn clean(text: &str) -> Result<(), HeaderTextError> {
 pub(crate) fn field_value(text: &str) -> Result<HeaderValue, HeaderTextError> {
     clean(text)?;
     HeaderValue::from_maybe_shared(buffers::bytes(text.as_bytes())).map_err(|_| HeaderTextError::Unclean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns an expression's column and fault, or the text that is parsed.
+    fn read(text: &str) -> Result<&str, String> {
+        let inner = expression_in(text).map_err(|(message, _)| message)?.expect("an expression");
+        Expression::parse(inner).map_err(|fault| format!("{}: {}", fault.column, fault.message))?;
+        Ok(inner)
+    }
+
+    #[test]
+    fn an_expression_ends_with_the_bracket_that_closes_it() {
+        for (text, expected) in [
+            ("@(request.path)", Ok("request.path")),
+            ("@((request.path) + ')')\n", Ok("(request.path) + ')'")),
+            // It isn't over in a comment.
+            ("@(request.path // (isn't it?\n + ' (' // a\n)", Ok("request.path // (isn't it?\n + ' (' // a\n")),
+            ("@(request.path // all of it)", Ok("request.path // all of it")),
+            ("@(lower(request.path)", Err("19: the expression ends where an operator, `,` or `)` is expected")),
+            ("@('CONTOSO\\' + request.path)", Err("1: the text that begins here has no closing '")),
+            ("@(request.headers['x-a)", Err("17: the text that begins here has no closing '")),
+            ("@(request.path", Err("`@(request.path` has no closing bracket")),
+        ] {
+            assert_eq!(read(text), expected.map_err(str::to_owned), "{text}");
+        }
+    }
 }
