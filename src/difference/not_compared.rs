@@ -9,7 +9,7 @@ use crate::{inbound::PolicyConfig, settings::Place};
 struct Counter {
     /// The route, by its name.
     route: String,
-    /// What the route matches: its name may be another one.
+    /// The match of the route, whose name may be another one.
     matches: String,
     policy: &'static str,
     /// The limit, in words.

@@ -106,7 +106,7 @@ fn a_gain_is_told_with_its_cause_and_a_request() {
     }
 }
 
-/// What was not compared is nowhere told to be the same.
+/// Nothing that was not compared is told to be the same.
 #[test]
 fn an_answer_that_is_not_complete_says_so_in_every_form() {
     let new = OLD.replace("[Orders.Write.All]", "[Orders.Write.All, Orders.Read.All]");

@@ -79,7 +79,7 @@ fn what_a_record_does_not_have_decides_nothing() {
     assert!(text.contains("→ what the record does not tell: it does not have authorization"), "{text}");
 }
 
-/// What the policies on the answer did is told by the answer that they made.
+/// The answer tells what its policies did.
 #[test]
 fn the_policies_on_the_answer_are_told_with_the_answer() {
     let folder = Folder::new();
