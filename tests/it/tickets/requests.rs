@@ -39,7 +39,7 @@ async fn a_host_that_no_route_has() {
 
     let answer = bed.gateway.get("/").header("host", "www.contoso.example").send().await;
 
-    ask(&bed.gateway, "Does no route have this host?", &answer, &["no-route", "www.contoso.example", "other hosts"]).await;
+    ask(&bed.gateway, "Does no route have this host?", &answer, &["no-route", "www.contoso.example", "names another host"]).await;
 }
 
 #[tokio::test]
