@@ -3,16 +3,13 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{
-    changes::{Changes, Untellable, differs, is_of_the_connection, joined, names},
-    question::OF_THE_CONNECTION,
-};
+use super::changes::{Changes, Untellable, differs, is_of_the_connection, joined, names};
 use crate::{
     base::{
         buffers,
-        fields::{Fields, Name},
+        fields::{Fields, Known, Name, Value},
     },
     telemetry::Message,
 };
@@ -36,7 +33,7 @@ pub(crate) struct Told {
     /// The fields that no client may set, in all spellings, each with the bytes by which Envoy is told over gRPC that it is removed.
     pub(super) removed: Box<[(HeaderName, Box<[u8]>)]>,
     /// The answer in which none of the fields has a value.
-    pub(super) empty: HeaderMap,
+    pub(super) empty: Fields,
 }
 
 /// Compares two names by their lengths, and by their letters if these are the same.
@@ -72,9 +69,11 @@ impl Told {
         admitted: &'a Admitted<'_>,
         changes: &'a Changes<'_>,
     ) -> impl Iterator<Item = &'a (HeaderName, Box<[u8]>)> {
-        self.removed
-            .iter()
-            .filter(|(name, _)| !admitted.header.contains_key(name) && !changes.remove.iter().any(|removed| *removed == *name))
+        self.removed.iter().filter(|(name, _)| {
+            let name = name.as_str().as_bytes();
+            let is = |other: Name<'_>| other.as_bytes() == name;
+            !admitted.header.names().any(is) && !changes.remove.iter().copied().any(is)
+        })
     }
 }
 
@@ -84,7 +83,7 @@ pub(crate) struct Refused<'a> {
     /// The status.
     pub(crate) status: StatusCode,
     /// The header fields.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     /// The body.
     pub(crate) body: Bytes,
     /// The code of the refusal.
@@ -99,7 +98,7 @@ pub(crate) struct Answer {
     /// The status.
     pub(crate) status: StatusCode,
     /// The header fields.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     /// The body.
     pub(crate) body: Bytes,
     /// The fields after the body.
@@ -108,16 +107,16 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Makes an answer of HTTP that admits: 200 exactly, without a body, and kept by nobody.
-    pub(super) fn admission(headers: HeaderMap) -> Self {
+    pub(super) fn admission(headers: Fields) -> Self {
         let mut headers = headers;
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(Known::CacheControl, Value::visible(b"no-store"));
         Self { status: StatusCode::OK, headers, body: Bytes::new(), trailers: None }
     }
 
     /// Makes an answer of HTTP that the proxy sends on as it is. No refusal is a success, whatever a policy has made of it.
     pub(super) fn refusal(refused: Refused<'_>) -> Self {
         let Refused { status, mut headers, body, .. } = refused;
-        OF_THE_CONNECTION.iter().for_each(|name| drop(headers.remove(name)));
+        headers.remove_if(is_of_the_connection);
         Self { status: denial(status), headers, body, trailers: None }
     }
 }
@@ -132,12 +131,14 @@ pub(super) fn denial(status: StatusCode) -> StatusCode {
 ///
 /// # Errors
 /// Fails if something beyond the list would have to change.
-pub(super) fn listed(admitted: &Admitted<'_>, told: &Told, mut headers: HeaderMap) -> Result<HeaderMap, Untellable> {
+pub(super) fn listed(admitted: &Admitted<'_>, told: &Told, mut headers: Fields) -> Result<Fields, Untellable> {
     let Admitted { received, header } = admitted;
     for name in names(header, 0) {
         if told.lists(name) {
-            let value = joined(header, name).and_then(|value| HeaderValue::from_maybe_shared(buffers::bytes(&value)).ok());
-            headers.insert(name.to_header_name(), value.ok_or_else(|| Untellable::Value(name.to_header_name()))?);
+            let untellable = || Untellable::Value(name.to_header_name());
+            let value = joined(header, name).ok_or_else(untellable)?;
+            headers.remove(name);
+            headers.try_append(name.as_bytes(), &value).map_err(|_| untellable())?;
         } else if differs(received, header, name) {
             return Err(Untellable::NotListed(name.to_header_name()));
         }
@@ -154,7 +155,7 @@ pub(super) fn listed(admitted: &Admitted<'_>, told: &Told, mut headers: HeaderMa
 /// # Errors
 /// Fails if something beyond the list would have to change.
 pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Untellable> {
-    listed(admitted, told, buffers::headers()).map(Answer::admission)
+    listed(admitted, told, buffers::fields()).map(Answer::admission)
 }
 
 #[cfg(test)]
@@ -178,7 +179,7 @@ mod tests {
         let received = map(&[("authorization", "Bearer a"), ("x-user", "evil"), ("x-version", "2"), ("accept", "*/*")]);
         let header = map(&[("authorization", "Bearer a"), ("x-version", "2"), ("accept", "*/*")]);
 
-        let listed = listed(&Admitted { received: &received, header: &header }, &told, HeaderMap::new()).unwrap();
+        let listed = listed(&Admitted { received: &received, header: &header }, &told, Fields::default()).unwrap();
 
         assert_eq!(listed, map(&[("authorization", "Bearer a"), ("x-version", "2")]));
     }

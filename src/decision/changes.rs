@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use http::HeaderName;
 
-use super::question::OF_THE_CONNECTION;
 use crate::{
     base::fields::{Fields, Known, Name},
+    outgoing::field::FRAMING,
     refusal::{Reason, Refusal},
 };
 
@@ -77,9 +77,9 @@ pub(super) fn differs(received: &Fields, admitted: &Fields, name: Name<'_>) -> b
     !received.get_all(name).eq(admitted.get_all(name)) && !is_of_the_connection(name)
 }
 
-/// Returns whether a field is of the connection or the framing of a message, which no proxy is told.
+/// Returns whether a field is of the connection or the framing of a message: a question's are the asking proxy's, which is told of none.
 pub(super) fn is_of_the_connection(name: Name<'_>) -> bool {
-    OF_THE_CONNECTION.iter().any(|own| name == *own)
+    FRAMING.contains(&name.known())
 }
 
 /// Returns the names of the fields from this one on, each once.

@@ -1,7 +1,7 @@
 //! The dialects, each by its file.
 
 use bytes::Bytes;
-use http::{Method, header::CONTENT_TYPE, request::Parts};
+use http::Method;
 
 use super::{
     DialectConfig,
@@ -9,11 +9,11 @@ use super::{
     caddy,
     changes::Untellable,
     envoy_grpc, envoy_http, grpc, nginx,
-    question::{Question, QuestionFault},
+    question::{Head, Question, QuestionFault},
     traefik,
 };
 use crate::{
-    base::fields::Fields,
+    base::fields::{Fields, Known},
     refusal::Refusal,
     request::{GrpcStatus, is_grpc_type},
 };
@@ -42,16 +42,17 @@ impl DialectConfig {
     ///
     /// # Errors
     /// Fails for another method or service.
-    pub(crate) fn is_asked(self, parts: &Parts) -> Result<(), NotAsked> {
+    pub(crate) fn is_asked(self, head: &Head) -> Result<(), NotAsked> {
         const CHECK: QuestionFault = QuestionFault::NoQuestion("POST /envoy.service.auth.v3.Authorization/Check in gRPC");
         let not = |status| Err(NotAsked { refusal: CHECK.into(), status });
         if !self.is_grpc() {
             return Ok(());
         }
-        if parts.method != Method::POST || !parts.headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc_type(kind.as_bytes())) {
+        if head.method != Method::POST || !head.headers.get(Known::ContentType).is_some_and(|kind| is_grpc_type(kind.as_bytes()))
+        {
             return not(GrpcStatus::INVALID_ARGUMENT);
         }
-        if parts.uri.path() != envoy_grpc::PATH {
+        if head.uri.path() != envoy_grpc::PATH {
             return not(GrpcStatus::UNIMPLEMENTED);
         }
         Ok(())
@@ -69,13 +70,13 @@ impl DialectConfig {
     ///
     /// # Errors
     /// Fails if it could be read in two ways, or not at all.
-    pub(crate) fn question(self, parts: Parts, message: &Bytes) -> Result<Question, QuestionFault> {
+    pub(crate) fn question(self, head: Head, message: &Bytes) -> Result<Question, QuestionFault> {
         match self {
             Self::EnvoyGrpc => envoy_grpc::question(message),
-            Self::EnvoyHttp => envoy_http::question(parts),
-            Self::Traefik => traefik::question(parts),
-            Self::Caddy => caddy::question(parts),
-            Self::Nginx => nginx::question(parts),
+            Self::EnvoyHttp => envoy_http::question(head),
+            Self::Traefik => traefik::question(head),
+            Self::Caddy => caddy::question(head),
+            Self::Nginx => nginx::question(head),
         }
     }
 

@@ -8,21 +8,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderValue, Version};
 use percent_encoding::percent_decode;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{
     answer::{Admitted, Answer, Refused, Told, denial},
-    changes::{Changes, Untellable, is_text},
+    changes::{Changes, Untellable, is_of_the_connection, is_text},
     grpc,
     protobuf::{Malformed, Reader, Value},
-    question::{OF_THE_CONNECTION, Question, QuestionFault, host, method, scheme, target_in},
+    question::{Question, QuestionFault, host, method, scheme, target_in},
 };
 use crate::{
     base::{
         buffers,
-        fields::{Fields, Name},
+        fields::{Fields, Known, Name},
     },
     certificate::ClientCertificate,
     request::GrpcStatus,
@@ -76,7 +76,7 @@ pub(super) fn question(message: &Bytes) -> Result<Question, QuestionFault> {
             Ok::<_, QuestionFault>(())
         })?;
     }
-    Head::read(http.given()?, message)?.question(peer, server_name, message)
+    Head::read(http.given()?)?.question(peer, server_name, message)
 }
 
 /// The peer that connected to Envoy.
@@ -128,7 +128,7 @@ struct Head<'a> {
     host: &'a str,
     scheme: &'a str,
     protocol: &'a str,
-    headers: HeaderMap,
+    headers: Fields,
     /// The pseudo-headers among the fields.
     pseudo: PseudoFields<'a>,
 }
@@ -137,12 +137,12 @@ struct Head<'a> {
 type PseudoFields<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 impl<'a> Head<'a> {
-    /// Reads the head from its part of the message, whose memory the values share.
-    fn read(http: Reader<'a>, message: &Bytes) -> Result<Self, QuestionFault> {
+    /// Reads the head from its part of the message.
+    fn read(http: Reader<'a>) -> Result<Self, QuestionFault> {
         let [mut method, mut path, mut host, mut scheme, mut protocol] =
             ["method", "target", "host", "scheme", "protocol"].map(Once::<&'a str>::new);
         let mut raw = Once::new("header");
-        let (mut headers, mut pseudo, mut merged) = (buffers::headers(), Vec::new(), false);
+        let (mut headers, mut pseudo, mut merged) = (buffers::fields(), Vec::new(), false);
         http.each(|field, value| match field {
             2 => method.put(value.text()?),
             3 => {
@@ -151,7 +151,7 @@ impl<'a> Head<'a> {
                 if name.first() != Some(&b':') && headers.contains_key(std::str::from_utf8(name).unwrap_or_default()) {
                     return Err(QuestionFault::Repeated("header field"));
                 }
-                add(name, value, message, (&mut headers, &mut pseudo))
+                add(name, value, (&mut headers, &mut pseudo))
             }
             4 => path.put(value.text()?),
             5 => host.put(value.text()?),
@@ -171,7 +171,7 @@ impl<'a> Head<'a> {
                     return Ok(());
                 }
                 let (name, value) = entry(value.message()?)?;
-                add(name, value, message, (&mut headers, &mut pseudo))
+                add(name, value, (&mut headers, &mut pseudo))
             })?,
         }
         Ok(Self {
@@ -200,9 +200,9 @@ impl<'a> Head<'a> {
             }
         }
         // Behind an absolute target the field is another one than the host that counts.
-        self.headers.remove(header::HOST);
+        self.headers.remove(Known::Host);
         let host = host(value(self.host.as_bytes(), message).ok_or(QuestionFault::Unreadable("host"))?)?;
-        let upgrades = self.headers.contains_key(header::UPGRADE);
+        let upgrades = self.headers.contains_key(Known::Upgrade);
         let version = match self.protocol {
             "HTTP/1.0" => Version::HTTP_10,
             // An extended CONNECT is told as the upgrade of HTTP/1.1 that it stands for.
@@ -246,17 +246,13 @@ fn entry<'a>(entry: Reader<'a>) -> Result<(&'a [u8], &'a [u8]), QuestionFault> {
 fn add<'a>(
     name: &'a [u8],
     written: &'a [u8],
-    message: &Bytes,
-    (headers, pseudo): (&mut HeaderMap, &mut PseudoFields<'a>),
+    (headers, pseudo): (&mut Fields, &mut PseudoFields<'a>),
 ) -> Result<(), QuestionFault> {
     if name.first() == Some(&b':') {
         pseudo.push((name, written));
         return Ok(());
     }
-    let unreadable = QuestionFault::Unreadable("header");
-    let (Ok(name), Some(value)) = (HeaderName::from_bytes(name), value(written, message)) else { return Err(unreadable) };
-    headers.try_append(name, value).map_err(|_| unreadable)?;
-    Ok(())
+    headers.try_append(name, written).map_err(|_| QuestionFault::Unreadable("header"))
 }
 
 /// Makes the answer to a question about an admitted request; `informs` are fields for the response to the caller.
@@ -309,10 +305,10 @@ pub(super) fn refuse(refused: &Refused<'_>) -> Answer {
             });
             // For a caller of gRPC Envoy makes the body the message of the status.
             let to_grpc = refused.to_grpc;
-            for (name, value) in &refused.headers {
-                let passes = !(OF_THE_CONNECTION.contains(name) || to_grpc && *name == header::CONTENT_TYPE);
+            for (name, value) in refused.headers.iter() {
+                let passes = !(is_of_the_connection(name) || to_grpc && name == Known::ContentType);
                 if passes && is_text(value.as_bytes()) {
-                    field(denied, 2, name.into(), value.as_bytes(), None);
+                    field(denied, 2, name, value.as_bytes(), None);
                 }
             }
             match (to_grpc, std::str::from_utf8(&refused.body)) {

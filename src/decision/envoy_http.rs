@@ -1,30 +1,30 @@
 //! Questions of Envoy over HTTP: the method and the path of the request, behind a prefix.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version, header, request::Parts};
+use http::{HeaderName, HeaderValue, Version};
 
 use super::{
     answer::{Admitted, Answer, Refused, Told},
     changes::{Changes, Untellable},
-    forwarded::{PATH, PROTO, own, take_source},
-    question::{Question, QuestionFault, host, scheme, single, target},
+    forwarded::{PATH, own, take_source},
+    question::{Head, Question, QuestionFault, host, scheme, single, target},
 };
-use crate::base::buffers;
+use crate::base::{buffers, fields::Known};
 
 /// The field that names the fields which Envoy removes from the request.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
 /// Reads a question.
-pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
-    let Parts { method, uri, mut headers, .. } = parts;
+pub(super) fn question(head: Head) -> Result<Question, QuestionFault> {
+    let Head { method, uri, mut headers, .. } = head;
     let written = uri.path_and_query().and_then(|target| target.as_str().strip_prefix(PATH)).filter(|rest| rest.starts_with('/'));
     let target = target(written.ok_or(QuestionFault::NoQuestion("a path behind /decide"))?.as_bytes())?;
     let host = match uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).map_err(|_| QuestionFault::Unreadable("host"))?,
-        None => single(&headers, &header::HOST, "host")?,
+        None => single(&headers, Known::Host, "host")?.to_header_value(),
     };
     let host = self::host(host)?;
-    let scheme = scheme(single(&headers, &PROTO, "scheme")?.as_bytes())?;
+    let scheme = scheme(single(&headers, Known::XForwardedProto, "scheme")?.as_bytes())?;
     let source = take_source(&mut headers)?;
     own(&mut headers);
     Ok(Question {
@@ -43,13 +43,12 @@ pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
 /// Makes the answer to a question about an admitted request.
 pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Untellable> {
     let mut changes = Changes::between(admitted.received, admitted.header)?;
-    let mut headers = buffers::headers();
+    let mut headers = buffers::fields();
     for (name, value) in std::mem::take(&mut changes.set) {
         if !told.lists(name) {
             return Err(Untellable::NotListed(name.to_header_name()));
         }
-        let value = HeaderValue::from_maybe_shared(buffers::bytes(&value));
-        headers.insert(name.to_header_name(), value.map_err(|_| Untellable::Value(name.to_header_name()))?);
+        headers.try_append(name.as_bytes(), &value).map_err(|_| Untellable::Value(name.to_header_name()))?;
     }
     let mut gone = buffers::buffer();
     for name in changes.remove.iter().copied().chain(told.absent(admitted, &changes).map(|(name, _)| name.into())) {
@@ -60,7 +59,7 @@ pub(super) fn admit(admitted: &Admitted<'_>, told: &Told) -> Result<Answer, Unte
     }
     if !gone.is_empty() {
         // Names joined by commas are always a value.
-        headers.extend(HeaderValue::from_bytes(&gone).ok().map(|gone| (TO_REMOVE, gone)));
+        let _ = headers.try_append(TO_REMOVE.as_str().as_bytes(), &gone);
     }
     buffers::keep_buffer(gone);
     Ok(Answer::admission(headers))
@@ -71,17 +70,18 @@ pub(super) fn refuse(mut refused: Refused<'_>) -> Answer {
     // For a caller of gRPC Envoy makes the body the message of the status.
     if refused.to_grpc {
         refused.body = Bytes::copy_from_slice(refused.code.as_bytes());
-        refused.headers.remove(header::CONTENT_TYPE);
-        refused.headers.remove(header::CONTENT_LENGTH);
+        refused.headers.remove(Known::ContentType);
+        refused.headers.remove(Known::ContentLength);
     }
     Answer::refusal(refused)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
+    use http::StatusCode;
 
     use super::{super::forwarded::tests::asked, *};
+    use crate::base::fields::Fields;
 
     const FIELDS: [(&str, &str); 3] =
         [("host", "api.contoso.example"), ("x-forwarded-proto", "https"), ("x-forwarded-for", "203.0.113.7")];
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(
             answer.headers,
-            map::<HeaderMap>(&[
+            map::<Fields>(&[
                 ("x-user", "nia"),
                 ("x-envoy-auth-headers-to-remove", "x_user,x-groups"),
                 ("cache-control", "no-store")

@@ -5,18 +5,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Version, header, uri::PathAndQuery};
 
-use super::question::{OF_THE_CONNECTION, Question, QuestionFault, host, method, scheme, single, target};
+use super::{
+    changes::is_of_the_connection,
+    question::{Head, Question, QuestionFault, host, method, scheme, single, target},
+};
+use crate::base::fields::{Fields, Known, Name, Value};
 
-pub(super) const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
-pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub(super) const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-pub(super) const URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
-pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// The fields of a question that are not the request's own, besides those of the connection.
-static ASKED: [HeaderName; 4] = [METHOD, PROTO, HOST, URI];
+const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+const URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// The path of questions.
 pub(super) const PATH: &str = "/decide";
@@ -34,12 +32,12 @@ pub(super) static FOREIGN: [HeaderName; 8] = [
 ];
 
 /// Reads a question, whose query was judged.
-pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
-    let Parts { method: asked_with, uri, mut headers, .. } = parts;
+pub(super) fn question(head: Head) -> Result<Question, QuestionFault> {
+    let Head { method: asked_with, uri, mut headers, .. } = head;
     if uri.path() != PATH {
         return Err(QuestionFault::NoQuestion("GET /decide"));
     }
-    if let Some(name) = headers.keys().find(|name| FOREIGN.contains(name)) {
+    if let Some(name) = FOREIGN.iter().find(|name| headers.names().any(|other| other == **name)) {
         return Err(QuestionFault::Foreign(name.clone()));
     }
     let method = method(single(&headers, &METHOD, "method")?.as_bytes())?;
@@ -47,8 +45,8 @@ pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
     if asked_with != Method::GET && asked_with != method {
         return Err(QuestionFault::NoQuestion("GET /decide"));
     }
-    let scheme = scheme(single(&headers, &PROTO, "scheme")?.as_bytes())?;
-    let host = host(single(&headers, &HOST, "host")?)?;
+    let scheme = scheme(single(&headers, Known::XForwardedProto, "scheme")?.as_bytes())?;
+    let host = host(single(&headers, Known::XForwardedHost, "host")?.to_header_value())?;
     let target = written_target(&headers)?;
     let source = take_source(&mut headers)?;
     own(&mut headers);
@@ -66,40 +64,39 @@ pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
 }
 
 /// Reads the target of the request.
-pub(super) fn written_target(headers: &HeaderMap) -> Result<PathAndQuery, QuestionFault> {
+pub(super) fn written_target(headers: &Fields) -> Result<PathAndQuery, QuestionFault> {
     target(single(headers, &URI, "target")?.as_bytes())
 }
 
 /// Takes the nearest hop out of `X-Forwarded-For`: the address that connected to the proxy. The rest is what that peer said.
-pub(super) fn take_source(headers: &mut HeaderMap) -> Result<SocketAddr, QuestionFault> {
-    let line = single(headers, &FOR, "source")?;
+pub(super) fn take_source(headers: &mut Fields) -> Result<SocketAddr, QuestionFault> {
+    let line = single(headers, Known::XForwardedFor, "source")?;
     let text = line.to_str().map_err(|_| QuestionFault::Source)?;
     let (rest, nearest) = text.rsplit_once(',').map_or(("", text), |(rest, nearest)| (rest.trim_end(), nearest));
     let address: IpAddr = nearest.trim().parse().map_err(|_| QuestionFault::Source)?;
     match HeaderValue::from_str(rest) {
-        Ok(rest) if !rest.is_empty() => drop(headers.insert(FOR, rest)),
-        _ => drop(headers.remove(FOR)),
+        Ok(rest) if !rest.is_empty() => headers.insert(Known::XForwardedFor, &rest),
+        _ => headers.remove(Known::XForwardedFor),
     }
     Ok(SocketAddr::new(address.to_canonical(), 0))
 }
 
+/// Returns whether a field is the question's, and not the request's own.
+fn is_asked(field: Name<'_>) -> bool {
+    matches!(field.known(), Known::XForwardedProto | Known::XForwardedHost) || field == METHOD || field == URI
+}
+
 /// Leaves of a question's header what is the request's own. Whether that asks for a WebSocket stays.
-pub(super) fn own(headers: &mut HeaderMap) {
-    let names = |value: &HeaderValue, wanted: &str| {
+pub(super) fn own(headers: &mut Fields) {
+    let names = |value: Value<'_>, wanted: &str| {
         value.as_bytes().split(|byte| *byte == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
     };
-    let upgrade = headers.get_all(header::UPGRADE).iter().any(|value| names(value, "websocket"))
-        && headers.get_all(header::CONNECTION).iter().any(|value| names(value, "upgrade"));
-    // Those of the question are always there. The others hardly ever are, and need not be looked up by each name.
-    for name in ASKED.iter().chain([&header::HOST]) {
-        headers.remove(name);
-    }
-    while let Some(name) = headers.keys().find(|name| OF_THE_CONNECTION.contains(name)).cloned() {
-        headers.remove(name);
-    }
+    let upgrade = headers.get_all(Known::Upgrade).any(|value| names(value, "websocket"))
+        && headers.get_all(Known::Connection).any(|value| names(value, "upgrade"));
+    headers.remove_if(|field| is_of_the_connection(field) || is_asked(field));
     if upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(Known::Connection, Value::visible(b"upgrade"));
+        headers.insert(Known::Upgrade, Value::visible(b"websocket"));
     }
 }
 
@@ -108,12 +105,12 @@ pub(super) mod tests {
     use super::*;
 
     /// Makes the head of a question to this target, with these fields.
-    pub(in super::super) fn asked(target: &str, fields: &[(&str, &str)]) -> Parts {
+    pub(in super::super) fn asked(target: &str, fields: &[(&str, &str)]) -> Head {
         let mut request = http::Request::builder().uri(target);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap().into()
     }
 
     pub(in super::super) const FIVE: [(&str, &str); 5] = [
@@ -124,11 +121,11 @@ pub(super) mod tests {
         ("x-forwarded-for", "203.0.113.7"),
     ];
 
-    fn with(more: &[(&str, &str)]) -> Parts {
+    fn with(more: &[(&str, &str)]) -> Head {
         asked("/decide", &[&FIVE, more].concat())
     }
 
-    fn without(name: &str, more: &[(&str, &str)]) -> Parts {
+    fn without(name: &str, more: &[(&str, &str)]) -> Head {
         let four: Vec<_> = FIVE.into_iter().filter(|(other, _)| *other != name).collect();
         asked("/decide", &[&*four, more].concat())
     }
@@ -147,7 +144,7 @@ pub(super) mod tests {
         assert_eq!(question.method, Method::POST);
         assert_eq!((question.target.as_str(), question.host.to_str().unwrap()), ("/orders/1?a=b,c", "api.contoso.example"));
         assert_eq!(question.source.to_string(), "203.0.113.7:0");
-        let mut names: Vec<_> = question.headers.keys().map(HeaderName::as_str).collect();
+        let mut names: Vec<_> = question.headers.names().map(|name| name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "authorization"]);
     }
@@ -197,16 +194,13 @@ pub(super) mod tests {
             question(without("x-forwarded-for", &[("x-forwarded-for", "192.0.2.1, 198.51.100.2 ,::ffff:10.0.0.1")])).unwrap();
 
         assert_eq!(question.source.ip().to_string(), "10.0.0.1");
-        assert_eq!(question.headers[FOR], "192.0.2.1, 198.51.100.2");
+        assert_eq!(question.headers.lines(), ["x-forwarded-for: 192.0.2.1, 198.51.100.2"]);
     }
 
     #[test]
     fn a_websocket_stays_one() {
         let question = question(with(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")])).unwrap();
 
-        assert_eq!(
-            (&question.headers[header::CONNECTION], &question.headers[header::UPGRADE]),
-            (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket"))
-        );
+        assert_eq!(question.headers.lines(), ["connection: upgrade", "upgrade: websocket"]);
     }
 }

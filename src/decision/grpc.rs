@@ -1,10 +1,17 @@
 //! gRPC by hand: one message each way, with its five bytes before it.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::answer::Answer;
-use crate::{base::buffers, request::GrpcStatus, telemetry::Message};
+use crate::{
+    base::{
+        buffers,
+        fields::{Fields, Known, Value},
+    },
+    request::GrpcStatus,
+    telemetry::Message,
+};
 
 /// The longest message of a question, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 256 << 10;
@@ -18,7 +25,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const APPLICATION_GRPC: &[u8] = b"application/grpc";
 
 /// Returns the message of a body, or the status that it ends with.
 pub(super) fn message(body: &Bytes) -> Result<Bytes, GrpcStatus> {
@@ -41,17 +48,20 @@ pub(super) fn answer(write: impl FnOnce(&mut Message)) -> Answer {
     // What is answered is far shorter than what a length can say.
     let length = u32::try_from(body.len() - PREFIX).unwrap_or(u32::MAX);
     body[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    let mut headers = buffers::headers();
-    headers.insert(header::CONTENT_TYPE, APPLICATION_GRPC);
+    let mut headers = buffers::fields();
+    headers.append(Known::ContentType, Value::visible(APPLICATION_GRPC));
     let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
     Answer { status: StatusCode::OK, headers, body: body.into(), trailers: Some(trailers) }
 }
 
 /// Makes the answer that is nothing but a status: no message, and the trailers in place of the header.
 pub(super) fn failure(status: GrpcStatus, message: &str) -> Answer {
-    let mut headers =
-        HeaderMap::from_iter([(header::CONTENT_TYPE, APPLICATION_GRPC), (GRPC_STATUS, u16::from(status.number()).into())]);
-    headers.extend(HeaderValue::from_str(message).ok().map(|message| (GRPC_MESSAGE, message)));
+    let mut headers = Fields::default();
+    headers.append(Known::ContentType, Value::visible(APPLICATION_GRPC));
+    headers.append(&GRPC_STATUS, &u16::from(status.number()).into());
+    if let Ok(message) = HeaderValue::from_str(message) {
+        headers.append(&GRPC_MESSAGE, &message);
+    }
     Answer { status: StatusCode::OK, headers, body: Bytes::new(), trailers: None }
 }
 

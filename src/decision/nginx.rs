@@ -1,10 +1,10 @@
 //! Questions of the `auth_request` of nginx, whose config writes the five fields; it knows two refusals, 401 and 403.
 
-use http::{HeaderName, HeaderValue, StatusCode, request::Parts};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
     answer::{Answer, Refused},
-    question::{Question, QuestionFault},
+    question::{Head, Question, QuestionFault},
     traefik,
 };
 
@@ -14,8 +14,8 @@ const CODE: HeaderName = HeaderName::from_static("x-entrada-code");
 const STATUS: HeaderName = HeaderName::from_static("x-entrada-status");
 
 /// Reads a question.
-pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
-    traefik::question(parts)
+pub(super) fn question(head: Head) -> Result<Question, QuestionFault> {
+    traefik::question(head)
 }
 
 /// Makes the answer to a question about a request that is refused: any other status would become a 500.
@@ -25,8 +25,8 @@ pub(super) fn refuse(refused: Refused<'_>) -> Answer {
     let mut answer = Answer::refusal(refused);
     answer.status = status;
     if let Ok(code) = HeaderValue::from_str(code) {
-        answer.headers.insert(CODE, code);
+        answer.headers.insert(&CODE, &code);
     }
-    answer.headers.insert(STATUS, told.as_u16().into());
+    answer.headers.insert(&STATUS, &told.as_u16().into());
     answer
 }

@@ -3,18 +3,19 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Version, uri::PathAndQuery};
 
 use super::protobuf::Malformed;
 use crate::{
+    base::fields::{FieldName, Fields, Known, Value},
     certificate::ClientCertificate,
     connection::Scheme,
-    outgoing::field::FRAMING,
+    listener::ReceivedRequest,
     refusal::{Reason, Refusal},
 };
 
-/// Fields of one connection or one message: those of a question are the asking proxy's.
-pub(super) static OF_THE_CONNECTION: [HeaderName; 11] = FRAMING;
+/// The head of a request that is, or holds, a question.
+pub(crate) type Head = ReceivedRequest<()>;
 
 /// A request as a proxy has received it.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(crate) struct Question {
     /// The protocol that the caller spoke.
     pub(crate) version: Version,
     /// The header fields of the request.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     /// The address that connected to the proxy.
     pub(crate) source: SocketAddr,
     /// The certificate whose private key the proxy has seen proven.
@@ -91,20 +92,18 @@ impl From<QuestionFault> for Refusal {
 
 impl Question {
     /// Returns the head of the request.
-    pub(crate) fn into_parts(self) -> (Parts, Scheme) {
+    pub(crate) fn into_head(self) -> (Head, Scheme) {
         let Self { method, target, host, scheme, version, mut headers, .. } = self;
-        headers.insert(header::HOST, host);
-        let (mut parts, ()) = http::Request::new(()).into_parts();
-        (parts.method, parts.uri, parts.version, parts.headers) = (method, target.into(), version, headers);
-        (parts, scheme)
+        headers.insert(Known::Host, &host);
+        (Head { method, uri: target.into(), version, headers, extensions: Default::default(), body: () }, scheme)
     }
 }
 
 /// Returns the single line of a field.
-pub(super) fn single(headers: &HeaderMap, name: &HeaderName, what: &'static str) -> Result<HeaderValue, QuestionFault> {
-    let mut lines = headers.get_all(name).iter();
+pub(super) fn single<'a>(headers: &'a Fields, name: impl FieldName, what: &'static str) -> Result<Value<'a>, QuestionFault> {
+    let mut lines = headers.get_all(name);
     match (lines.next(), lines.next()) {
-        (Some(line), None) => Ok(line.clone()),
+        (Some(line), None) => Ok(line),
         (None, _) => Err(QuestionFault::Missing(what)),
         (Some(_), Some(_)) => Err(QuestionFault::Repeated(what)),
     }

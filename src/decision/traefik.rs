@@ -1,18 +1,16 @@
 //! Questions of Traefik's `forwardAuth`: GET on a fixed address.
 
-use http::request::Parts;
-
 use super::{
     forwarded,
-    question::{Question, QuestionFault},
+    question::{Head, Question, QuestionFault},
 };
 
 /// Reads a question.
-pub(super) fn question(parts: Parts) -> Result<Question, QuestionFault> {
-    if parts.uri.query().is_some() {
+pub(super) fn question(head: Head) -> Result<Question, QuestionFault> {
+    if head.uri.query().is_some() {
         return Err(QuestionFault::Query);
     }
-    forwarded::question(parts)
+    forwarded::question(head)
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn conclude(judged: Result<Answer, End>, rules: &DecisionRules, mut recorder: Bo
     let answer = match rules.dialect.failure(told, &code).filter(|_| !is_question) {
         Some(failure) => failure,
         None => {
-            let headers = (&std::mem::take(response.headers_mut())).into();
+            let headers = std::mem::take(response.headers_mut());
             rules.dialect.refuse(Refused { status: response.status(), headers, body, code: &code, to_grpc })
         }
     };
@@ -133,7 +133,7 @@ fn put(answer: Answer, mut response: Response<ResponseBody>) -> Response<Respons
     let Answer { status, headers, body, trailers } = answer;
     let id = response.headers().get(Known::XRequestId).map(Value::to_header_value);
     *response.status_mut() = status;
-    *response.headers_mut() = Fields::from(&headers);
+    *response.headers_mut() = headers;
     if let Some(id) = id.filter(|_| !response.headers().contains_key(Known::XRequestId)) {
         response.headers_mut().append(Known::XRequestId, &id);
     }
@@ -148,8 +148,9 @@ async fn judge(
     request: ReceivedRequest<RequestBody>,
 ) -> Result<Answer, End> {
     admit_peer(&recorder.exchange, rules)?;
-    let (parts, body) = http::Request::from(request).into_parts();
-    rules.dialect.is_asked(&parts)?;
+    let ReceivedRequest { method, uri, version, headers, extensions, body } = request;
+    let head = ReceivedRequest { method, uri, version, headers, extensions, body: () };
+    rules.dialect.is_asked(&head)?;
     let message = message(rules, body).await?;
     let asking = recorder.exchange.connection.clone();
     recorder.exchange.asked = Some(Box::new(Asked {
@@ -159,7 +160,7 @@ async fn judge(
         received: Fields::default(),
         admitted: None,
     }));
-    let question = rules.dialect.question(parts, &message)?;
+    let question = rules.dialect.question(head, &message)?;
     let mut received = receive(recorder, question)?;
     let Recorder { exchange, incoming: Some(incoming), runtime, .. } = recorder else {
         return Err(Refusal::from(Reason::InternalError).into());
@@ -227,8 +228,8 @@ fn receive(recorder: &mut Recorder, question: Question) -> Result<Received, Refu
     let Recorder { exchange, incoming, state, .. } = recorder;
     let asking = exchange.connection.clone();
     let connection = connection_of(&asking, &question);
-    let (parts, scheme) = question.into_parts();
-    let incoming = incoming.insert(IncomingRequest::read(parts, None)?);
+    let (mut head, scheme) = question.into_head();
+    let incoming = incoming.insert(IncomingRequest::take(&mut head, None)?);
     incoming.scheme = scheme;
     if let Some(asked) = &mut exchange.asked {
         // Before anything is taken away from the request: the proxy still has it.

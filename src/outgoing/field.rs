@@ -3,24 +3,25 @@
 use http::{HeaderName, HeaderValue, header};
 
 use crate::{
+    base::fields::Known,
     expression::field_value,
     refusal::{Reason, Refusal},
     settings::{Faults, Place},
 };
 
 /// Fields about message framing or the connection, which belong to the gateway alone (RFC 9110, section 7.6.1).
-pub(crate) const FRAMING: [HeaderName; 11] = [
-    header::HOST,
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
+pub(crate) const FRAMING: [Known; 11] = [
+    Known::Host,
+    Known::Connection,
+    Known::ContentLength,
+    Known::TransferEncoding,
+    Known::Te,
+    Known::Trailer,
+    Known::Upgrade,
+    Known::Expect,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::Http2Settings,
 ];
 
 /// Reads the name of a field that a policy may set.
@@ -42,7 +43,7 @@ pub(crate) fn name(written: &str, place: &Place, faults: &mut Faults) -> Option<
         faults.error(place, "`Host` is not set as a header", cure);
         return None;
     }
-    if FRAMING.contains(&name) {
+    if FRAMING.contains(&Known::of(name.as_str().as_bytes())) {
         let message = format!("`{written}` says where a message ends or what its connection does; the gateway sets it itself");
         faults.error(place, message, "leave the policy out");
         return None;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use crate::base::fields::Known;
+use crate::base::fields::{Known, TOKEN, is_forbidden};
 
 /// An error: the lines are not field lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,29 +34,9 @@ pub(crate) enum LineEnds {
 /// The longest name of a field, in bytes.
 const NAME: usize = u16::MAX as usize;
 
-/// The letters of tokens (RFC 9110, section 5.6.2) in lower case; 0 for all other bytes.
-const TOKEN: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 128_u8 {
-        if byte.is_ascii_alphanumeric()
-            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-        {
-            table[byte as usize] = byte.to_ascii_lowercase();
-        }
-        byte += 1;
-    }
-    table
-};
-
 /// Returns whether the byte may be part of a token.
 pub(crate) const fn is_token(byte: u8) -> bool {
     TOKEN[byte as usize] != 0
-}
-
-/// Returns whether no value can hold the byte. RFC 9110, section 5.5: control characters but the tab.
-const fn is_forbidden(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 
 /// Counts control characters. Several bytes are looked at in one instruction, so that a token of a thousand letters costs little.

@@ -7,6 +7,7 @@
 
 mod known;
 mod name;
+mod token;
 mod value;
 
 use std::{fmt, ops::Range};
@@ -17,11 +18,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub use self::{
     known::Known,
     name::{FieldName, Name},
+    token::{TOKEN, is_forbidden},
     value::{NotAscii, Value},
 };
 
 /// The largest buffer that is kept for another list, in bytes.
 const KEPT: usize = 16 << 10;
+
+/// An error: a name is no token, or a value holds a control character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the name is no token, or the value holds a control character")]
+pub struct NotAField;
 
 /// The lot of a field in [`Fields::sort_from`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +190,32 @@ impl Fields {
     pub fn append<'n, 'v>(&mut self, name: impl Into<Name<'n>>, value: impl Into<Value<'v>>) {
         let field = self.written(name.into(), value.into());
         self.list.push(field);
+    }
+
+    /// Adds a field that was received in another form than that of a head, its name in any case.
+    ///
+    /// # Errors
+    /// Fails if the name is no token, or the value holds a control character.
+    pub fn try_append(&mut self, name: &[u8], value: &[u8]) -> Result<(), NotAField> {
+        // Read to its end, so that many bytes are looked at together.
+        let forbidden = value.iter().fold(false, |found, byte| found | is_forbidden(*byte));
+        let name_len = u16::try_from(name.len()).ok().filter(|length| *length > 0 && !forbidden).ok_or(NotAField)?;
+        let name_at = self.bytes.len();
+        self.bytes.extend(name.iter().map(|byte| TOKEN[usize::from(*byte)]));
+        let lower = &self.bytes[name_at..];
+        if lower.contains(&0) {
+            self.bytes.truncate(name_at);
+            return Err(NotAField);
+        }
+        let name = Known::of(lower);
+        self.bytes.extend_from_slice(b": ");
+        let value_at = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(b"\r\n");
+        self.known |= name.bit();
+        let (name_at, value_at, value_len) = (place(name_at), place(value_at), place(value.len()));
+        self.list.push(Field { name, sensitive: false, name_len, name_at, value_at, value_len });
+        Ok(())
     }
 
     /// Writes a field line behind what was added before.

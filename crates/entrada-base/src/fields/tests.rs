@@ -105,3 +105,30 @@ fn only_ascii_is_a_text() {
     assert_eq!(fields.get(Known::Accept).unwrap().to_str(), Err(NotAscii));
     assert_eq!(fields.get("Accept").unwrap().to_header_value(), HeaderValue::from_bytes(b"\xff").unwrap());
 }
+
+#[test]
+fn what_was_received_in_another_form_is_a_field_or_nothing() {
+    let mut fields = Fields::default();
+    fields.try_append(b"X-User", b"nia").unwrap();
+    fields.try_append(b"HOST", b"a\tb \xc5\xba").unwrap();
+    fields.try_append(b"x-empty", b"").unwrap();
+    for (name, value) in [
+        (&b""[..], &b"a"[..]),
+        (b"x user", b"a"),
+        (b"x:user", b"a"),
+        (b"x-\xc5", b"a"),
+        (b"x-user", b"a\r\nx-admin: 1"),
+        (b"x-user", b"a\0"),
+        (b"x-user", b"\x7f"),
+        (&[b'x'; 65_536], b"a"),
+    ] {
+        assert_eq!(fields.try_append(name, value), Err(NotAField), "{name:?}: {value:?}");
+    }
+
+    let found: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    assert_eq!(found, [("x-user", &b"nia"[..]), ("host", b"a\tb \xc5\xba"), ("x-empty", b"")]);
+    assert_eq!(fields.get(Known::Host).map(Value::len), Some(6), "a known name in capitals has its number");
+    let mut lines = Vec::new();
+    fields.write_lines(&mut lines, |_| true);
+    assert_eq!(lines, b"x-user: nia\r\nhost: a\tb \xc5\xba\r\nx-empty: \r\n");
+}
