@@ -9,6 +9,7 @@ HTTP are asked on one connection; `envoy-grpc` is, too, where `grpcio` is instal
 """
 
 import argparse
+import contextlib
 import json
 import re
 import shutil
@@ -116,27 +117,48 @@ audit: {{ sinks: [ {{ file: {{ path: audit.jsonl }} }} ] }}
 """
 
 
+@contextlib.contextmanager
+def tenant(entrada: str):
+    """A development tenant: its facts, and a token of a user of its own."""
+    server = subprocess.Popen([entrada, "dev-tenant", "--address", "127.0.0.1:0", "--format", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        facts = json.loads(server.stdout.readline())
+        wanted = json.dumps({"user": "nia", "audience": "api://orders", "scopes": ["Orders.Read"]}).encode()
+        with urllib.request.urlopen(f"{facts['base_url']}/dev/token?format=text", data=wanted, timeout=10) as answer:
+            yield facts, answer.read().decode().strip()
+    finally:
+        server.terminate()
+        server.wait(15)
+
+
+def start(command: list[str], folder: Path, dialect: str, asks, facts: dict, token: str):
+    """A gateway that answers questions, and a proxy whose first question it has answered."""
+    port = free_port()
+    (folder / "entrada.yaml").write_text(config(port, dialect, facts))
+    command = [*command, "run", "--workers", "1", "--config", folder / "entrada.yaml"]
+    with open(folder / "log", "wb") as log:
+        gateway = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            proxy = asks(port, token)
+            if proxy.ask():
+                return gateway, proxy
+            proxy.close()
+        except Exception:  # noqa: BLE001 - it is not there yet, whatever the library calls that
+            pass
+        if time.monotonic() > deadline:
+            gateway.kill()
+            raise SystemExit((folder / "log").read_text()[-2000:])
+        time.sleep(1)
+
+
 def count(entrada: str, folder: Path, dialect: str, asks, facts: dict, token: str, times: int) -> int:
     """The instructions of the thread that carries the questions, from its first to its last."""
     folder = folder / f"{dialect}-{times}"
     folder.mkdir()
-    port = free_port()
-    (folder / "entrada.yaml").write_text(config(port, dialect, facts))
-    command = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={folder}/out", entrada, "run", "--workers", "1", "--config", folder / "entrada.yaml"]
-    with open(folder / "log", "wb") as log:
-        gateway = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    gateway, proxy = start(["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={folder}/out", entrada], folder, dialect, asks, facts, token)
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                proxy = asks(port, token)
-                if proxy.ask():
-                    break
-                proxy.close()
-            except Exception:  # noqa: BLE001 - it is not there yet, whatever the library calls that
-                pass
-            assert time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
-            time.sleep(1)
         for _ in range(times):
             assert proxy.ask(), "a good request was refused"
         proxy.close()
@@ -163,27 +185,19 @@ def main() -> None:
         dialects = {"envoy-grpc": Grpc, f"envoy-grpc, {Many.each} at a time": Many} | dialects
     except ImportError:
         print("grpcio is not installed: envoy-grpc is not counted")
-    tenant = subprocess.Popen([options.entrada, "dev-tenant", "--address", "127.0.0.1:0", "--format", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        facts = json.loads(tenant.stdout.readline())
-        wanted = json.dumps({"user": "nia", "audience": "api://orders", "scopes": ["Orders.Read"]}).encode()
-        with urllib.request.urlopen(f"{facts['base_url']}/dev/token?format=text", data=wanted, timeout=10) as answer:
-            token = answer.read().decode().strip()
-        above = []
-        with tempfile.TemporaryDirectory(prefix="entrada-decisions-") as name:
-            for words, asks in dialects.items():
-                dialect, each = words.split(",")[0], getattr(asks, "each", 1)
-                folder = Path(name) / str(each)
-                folder.mkdir(exist_ok=True)
-                few, many = (count(options.entrada, folder, dialect, asks, facts, token, times // each) for times in (FEW, MANY))
-                found = round((many - few) / (MANY // each - FEW // each) / each)
-                print(f"{words}: {found:,} instructions a decision")
-                above += [words] * (found > options.most)
-    finally:
-        tenant.terminate()
-        tenant.wait(15)
+    above = []
+    with tenant(options.entrada) as (facts, token), tempfile.TemporaryDirectory(prefix="entrada-decisions-") as name:
+        for words, asks in dialects.items():
+            dialect, each = words.split(",")[0], getattr(asks, "each", 1)
+            folder = Path(name) / str(each)
+            folder.mkdir(exist_ok=True)
+            few, many = (count(options.entrada, folder, dialect, asks, facts, token, times // each) for times in (FEW, MANY))
+            found = round((many - few) / (MANY // each - FEW // each) / each)
+            print(f"{words}: {found:,} instructions a decision", flush=True)
+            above += [words] * (found > options.most)
     if above:
         raise SystemExit(f"{', '.join(above)}: more than {options.most:,}")
 
 
-main()
+if __name__ == "__main__":
+    main()
