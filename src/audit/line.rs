@@ -123,6 +123,18 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Writes what a caller wrote as a text of at most [`LONGEST`] bytes.
+    pub(crate) fn shown(&mut self, key: &'static str, bytes: &[u8]) {
+        let beginning = &bytes[..bytes.len().min(LONGEST)];
+        if beginning.is_ascii() && is_plain(beginning) {
+            self.0.extend_from_slice(key.as_bytes());
+            self.0.extend_from_slice(beginning);
+            self.0.push(b'"');
+        } else {
+            self.text(key, &*shown(bytes));
+        }
+    }
+
     pub(crate) fn plain<'b>(&mut self, key: &'static str, text: impl Into<Option<&'b str>>) {
         if let Some(text) = text.into() {
             debug_assert!(is_plain(text.as_bytes()), "{text:?} needs escapes");
@@ -145,10 +157,9 @@ impl<'a> Line<'a> {
 
     pub(crate) fn hexadecimal(&mut self, key: &'static str, number: Option<u128>) {
         if let Some(number) = number {
-            let mut room = [b'"'; 33];
-            fmt_fast::hexadecimal(&mut room[..32], number);
             self.0.extend_from_slice(key.as_bytes());
-            self.0.extend_from_slice(&room);
+            self.0.extend_from_slice(&fmt_fast::hexadecimal(number));
+            self.0.push(b'"');
         }
     }
 
@@ -311,7 +322,7 @@ fn escape(out: &mut Vec<u8>, text: &str) {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             _ => {
                 let mut code = *b"\\u0000";
-                fmt_fast::hexadecimal(&mut code[2..], byte.into());
+                code[2..].copy_from_slice(&fmt_fast::hexadecimal(byte.into())[28..]);
                 out.extend_from_slice(&code);
             }
         }

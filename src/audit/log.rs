@@ -36,7 +36,7 @@ const BUFFER_KEPT: usize = 2 << 20;
 /// Each worker writes to its own buffer; besides it, only the writer thread takes the lock, for the moment of a swap.
 #[derive(Debug)]
 pub struct AuditLog {
-    buffers: Box<[Mutex<Vec<u8>>]>,
+    buffers: Box<[Mutex<Buffer>]>,
     dropped: AtomicU64,
     /// Those of the dropped ones that records tell of.
     told: AtomicU64,
@@ -50,7 +50,22 @@ pub struct AuditLog {
 struct Writing {
     outlet: Outlet,
     /// Empty except during a flush.
-    spare: Vec<u8>,
+    spare: Buffer,
+}
+
+/// Lines, and their number.
+#[derive(Debug, Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    records: u64,
+}
+
+impl Buffer {
+    fn clear(&mut self) {
+        self.lines.clear();
+        self.lines.shrink_to(BUFFER_KEPT);
+        self.records = 0;
+    }
 }
 
 /// One worker's handle to the log. Requests hold it, so that reference counts are not shared between cores.
@@ -77,8 +92,9 @@ impl WorkerLog {
     pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>, u128)) {
         let record_id = u128::from(self.series) << 64 | u128::from(self.records.fetch_add(1, Ordering::Relaxed));
         let mut buffer = lock(&self.log.buffers[self.worker]);
-        if buffer.len() < BUFFER_LIMIT {
-            write(&mut buffer, record_id);
+        if buffer.lines.len() < BUFFER_LIMIT {
+            write(&mut buffer.lines, record_id);
+            buffer.records += 1;
         } else {
             self.log.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -97,7 +113,7 @@ impl AuditLog {
             dropped: AtomicU64::new(0),
             told: AtomicU64::new(0),
             recent: RecentRecords::default(),
-            writing: Mutex::new(Writing { outlet, spare: Vec::new() }),
+            writing: Mutex::new(Writing { outlet, spare: Buffer::default() }),
             stop: Default::default(),
         }))
     }
@@ -187,23 +203,23 @@ impl AuditLog {
     /// Writes out the content of the buffers.
     pub fn flush(&self) {
         let mut writing = lock(&self.writing);
-        let Writing { outlet, spare: lines } = &mut *writing;
+        let Writing { outlet, spare } = &mut *writing;
         self.tell_of_dropped(outlet);
         for buffer in &self.buffers {
-            std::mem::swap(&mut *lock(buffer), lines);
-            if lines.is_empty() {
+            std::mem::swap(&mut *lock(buffer), spare);
+            if spare.lines.is_empty() {
                 continue;
             }
-            outlet.write(lines);
-            self.recent.add(lines, usize::try_from(count_lines(lines)).unwrap_or(usize::MAX));
-            lines.clear();
-            lines.shrink_to(BUFFER_KEPT);
+            outlet.write(&spare.lines, spare.records);
+            self.recent.add(&mut spare.lines, spare.records);
+            spare.clear();
         }
-        outlet.write_own(lines);
-        if !lines.is_empty() {
-            self.recent.add(lines, usize::try_from(count_lines(lines)).unwrap_or(usize::MAX));
+        outlet.write_own(&mut spare.lines);
+        if !spare.lines.is_empty() {
+            let records = count_lines(&spare.lines);
+            self.recent.add(&mut spare.lines, records);
         }
-        lines.clear();
+        spare.clear();
     }
 
     /// Records how many records found no room.

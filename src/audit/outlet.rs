@@ -17,7 +17,7 @@ use super::{
     check,
     own_record::{OwnKind, OwnRecord, RecordIds},
     remote::{Delivery, Remotes},
-    sink::{FileSettings, FileSink, LocalKind, LocalSink, Only, OpenedAfter, SinkCounts},
+    sink::{FileSettings, FileSink, LocalKind, LocalSink, Only, OpenedAfter, SinkCounts, count_lines},
     spool::{self, Lost, Spool},
 };
 use crate::{base::clock::Clock, settings::Faults};
@@ -264,10 +264,10 @@ impl Outlet {
         self.own.push(record);
     }
 
-    /// Hands lines to all sinks.
-    pub(super) fn write(&mut self, lines: &[u8]) {
+    /// Hands lines, this many, to all sinks.
+    pub(super) fn write(&mut self, lines: &[u8], records: u64) {
         let now = self.clock.unix();
-        self.locals.iter_mut().for_each(|local| local.write(lines, now));
+        self.locals.iter_mut().for_each(|local| local.write(lines, records, now));
         self.write_to_spool(lines, now);
         self.collect_seals();
     }
@@ -308,12 +308,12 @@ impl Outlet {
             record.write(lines, now, self.ids.next());
         }
         if !lines.is_empty() {
-            self.write(lines);
+            self.write(lines, count_lines(lines));
         }
         for (owner, seal) in std::mem::take(&mut self.seals) {
             lines.extend_from_slice(&seal);
             let others = self.locals.iter_mut().enumerate().filter(|(index, _)| *index != owner);
-            others.for_each(|(_, local)| local.write(&seal, now));
+            others.for_each(|(_, local)| local.write(&seal, count_lines(&seal), now));
             self.write_to_spool(&seal, now);
         }
     }
@@ -376,7 +376,7 @@ impl Outlet {
                 let is_open = |index: usize, local: &LocalSink| index > closed || !matches!(local.kind, LocalKind::File(_));
                 let others = self.locals.iter_mut().enumerate();
                 let others = others.filter(|(index, local)| *index != owner && is_open(*index, local));
-                others.for_each(|(_, local)| local.write(&seal, now));
+                others.for_each(|(_, local)| local.write(&seal, count_lines(&seal), now));
                 self.write_to_spool(&seal, now);
             }
         }

@@ -1,13 +1,14 @@
 //! The newest records in memory, for the console: a ring of the lines as they were written, bounded in number and in bytes.
 //!
-//! The writer thread adds what it has just handed to the sinks, in one piece; requests never wait for it. Lines are found and parsed
-//! only when somebody reads.
+//! The writer thread adds what it has just handed to the sinks, in one piece, and mostly in the very buffer; requests never wait for it.
+//! Lines are found and parsed only when somebody reads.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{collections::VecDeque, mem, sync::Mutex};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::sink::count_lines;
 use crate::base::lock::lock;
 
 /// The number of records that are kept if the config does not say.
@@ -27,7 +28,7 @@ pub struct RecentRecords {
 struct Kept {
     most: usize,
     pieces: VecDeque<Piece>,
-    records: usize,
+    records: u64,
     bytes: usize,
 }
 
@@ -36,7 +37,7 @@ struct Kept {
 struct Piece {
     /// The number of the first of them.
     first: u64,
-    records: usize,
+    records: u64,
     lines: Bytes,
 }
 
@@ -66,21 +67,28 @@ impl RecentRecords {
         kept.shrink();
     }
 
-    /// Adds whole lines, this many.
-    pub(super) fn add(&self, lines: &[u8], records: usize) {
+    /// Adds whole lines, this many. Takes the buffer, and leaves another one, where lines that are kept fill most of it.
+    pub(super) fn add(&self, lines: &mut Vec<u8>, records: u64) {
         let mut kept = lock(&self.kept);
-        let newest = *self.newest.borrow() + records as u64;
-        let tail = tail(lines, kept.most);
-        if tail.len() < lines.len() {
+        let newest = *self.newest.borrow() + records;
+        let before = tail(lines, records, kept.most);
+        let length = lines.len() - before;
+        if before > 0 {
             // Older ones would come before a gap.
             (kept.pieces, kept.records, kept.bytes) = Default::default();
         }
-        if !tail.is_empty() {
-            let records = if tail.len() == lines.len() { records } else { memchr::memchr_iter(b'\n', tail).count() };
-            let first = newest + 1 - records as u64;
+        if length > 0 {
+            let records = if before == 0 { records } else { count_lines(&lines[before..]) };
+            let first = newest + 1 - records;
+            let room = lines.capacity();
+            let lines = if 2 * length >= room {
+                Bytes::from(mem::replace(lines, Vec::with_capacity(room))).slice(before..)
+            } else {
+                Bytes::copy_from_slice(&lines[before..])
+            };
             kept.records += records;
-            kept.bytes += tail.len();
-            kept.pieces.push_back(Piece { first, records, lines: Bytes::copy_from_slice(tail) });
+            kept.bytes += length;
+            kept.pieces.push_back(Piece { first, records, lines });
             kept.shrink();
         }
         self.newest.send_replace(newest);
@@ -111,7 +119,7 @@ impl Kept {
         let most_bytes = self.most * BYTES_PER_RECORD;
         while let Some(oldest) = self.pieces.front() {
             let (records, bytes) = (self.records - oldest.records, self.bytes - oldest.lines.len());
-            if self.most > 0 && (records < self.most && self.bytes <= most_bytes || self.pieces.len() == 1) {
+            if self.most > 0 && (records < self.most as u64 && self.bytes <= most_bytes || self.pieces.len() == 1) {
                 break;
             }
             (self.records, self.bytes) = (records, bytes);
@@ -122,7 +130,7 @@ impl Kept {
 
 impl Piece {
     const fn last(&self) -> u64 {
-        self.first + self.records as u64 - 1
+        self.first + self.records - 1
     }
 
     fn numbered(&self) -> impl Iterator<Item = (u64, Bytes)> {
@@ -136,18 +144,19 @@ impl Piece {
     }
 }
 
-/// Returns the last lines, at most this many, and not more of them than there is memory for.
-fn tail(lines: &[u8], most: usize) -> &[u8] {
+/// Returns where the last ones of these lines begin, at most `most` of them, and not more than there is memory for.
+fn tail(lines: &[u8], records: u64, most: usize) -> usize {
     if most == 0 {
-        return &[];
+        return lines.len();
     }
-    let of_number = memchr::memrchr_iter(b'\n', lines).nth(most).map_or(0, |end| end + 1);
+    let of_number =
+        if records <= most as u64 { 0 } else { memchr::memrchr_iter(b'\n', lines).nth(most).map_or(0, |end| end + 1) };
     let too_long = lines.len().saturating_sub(most * BYTES_PER_RECORD);
     let of_bytes = match too_long.checked_sub(1) {
         Some(before) => memchr::memchr(b'\n', &lines[before..]).map_or(lines.len(), |end| before + end + 1),
         None => 0,
     };
-    &lines[of_number.max(of_bytes)..]
+    of_number.max(of_bytes)
 }
 
 #[cfg(test)]
@@ -158,7 +167,7 @@ mod tests {
 
     fn add(records: &RecentRecords, lines: &[&str]) {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        records.add(text.as_bytes(), lines.len());
+        records.add(&mut text.into_bytes(), lines.len() as u64);
     }
 
     fn numbers(read: &Read) -> Vec<(u64, &str)> {
@@ -183,6 +192,24 @@ mod tests {
         add(&records, &["e", "f", "g", "h", "i"]);
         assert_eq!(numbers(&records.after(0)), [(7, "g"), (8, "h"), (9, "i")]);
         assert_eq!(records.after(9), Read { oldest: 7, newest: 9, records: Vec::new() });
+    }
+
+    #[test]
+    fn a_full_buffer_is_taken_and_an_empty_one_of_its_size_left() {
+        let records = RecentRecords::default();
+        let (mut full, mut roomy) = (Vec::with_capacity(64), Vec::with_capacity(4_096));
+        full.extend_from_slice(&[b"x".repeat(39), b"\n".to_vec()].concat());
+        roomy.extend_from_slice(b"y\n");
+        let places = (full.as_ptr(), roomy.as_ptr());
+
+        records.add(&mut full, 1);
+        records.add(&mut roomy, 1);
+
+        assert!(full.is_empty() && full.capacity() >= 64 && full.as_ptr() != places.0);
+        assert_eq!((roomy.as_ptr(), &*roomy), (places.1, &b"y\n"[..]));
+        let read = records.after(0).records;
+        assert_eq!(read[0].1.as_ptr(), places.0);
+        assert_eq!(read[1].1, "y");
     }
 
     #[test]

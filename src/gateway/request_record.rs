@@ -156,7 +156,7 @@ fn head(line: &mut Line<'_>, incoming: &IncomingRequest) {
     text!(line, "host", Some(cut(&incoming.authority.host)).filter(|host| !host.is_empty()));
     text!(line, "path", cut(&incoming.target.path));
     if let Some(agent) = incoming.headers.get(Known::UserAgent) {
-        text!(line, "user_agent", &*shown(agent.as_bytes()));
+        line.shown(",\"user_agent\":\"", agent.as_bytes());
     }
 }
 

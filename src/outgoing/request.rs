@@ -1,8 +1,11 @@
 //! The request to the upstream.
 
-use std::{cell::RefCell, io::Write as _, net::IpAddr};
+use std::{
+    cell::RefCell,
+    io::Write as _,
+    net::{IpAddr, Ipv6Addr},
+};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use crate::{
@@ -58,9 +61,11 @@ pub(crate) fn set_forwarding_headers(
 ) {
     // Nearly always nothing of the kind is there yet: the caller's own are not forwarded, and few policies set one.
     headers.remove_if(is_made_here);
-    headers.append(Known::XForwardedFor, &address(caller.address));
-    let scheme = HeaderValue::from_static(caller.scheme.unwrap_or(incoming.scheme).as_str());
-    headers.append(Known::XForwardedProto, &scheme);
+    match caller.address {
+        IpAddr::V4(_) => headers.append_written(Known::XForwardedFor, |out| fmt_fast::address(out, caller.address)),
+        IpAddr::V6(address) => headers.append(Known::XForwardedFor, &written(address)),
+    }
+    headers.append(Known::XForwardedProto, Value::visible(caller.scheme.unwrap_or(incoming.scheme).as_str().as_bytes()));
     match &caller.host {
         Some(host) => headers.append(Known::XForwardedHost, host),
         None => append_host(headers, incoming),
@@ -103,18 +108,11 @@ fn append_host(headers: &mut Fields, incoming: &IncomingRequest) {
 }
 
 /// Returns an address as a header value. Callers come back, and their addresses with them.
-fn address(address: IpAddr) -> HeaderValue {
+fn written(address: Ipv6Addr) -> HeaderValue {
     thread_local!(static ADDRESSES: RefCell<Memo<HeaderValue, 64>> = const { RefCell::new(Memo::new()) });
-    let make = |_: &[u8]| {
-        let mut text = Vec::with_capacity(15);
-        fmt_fast::address(&mut text, address);
-        HeaderValue::from_maybe_shared(Bytes::from(text))
-    };
-    let made = ADDRESSES.with_borrow_mut(|addresses| match address {
-        IpAddr::V4(address) => addresses.get(&address.octets(), make),
-        IpAddr::V6(address) => addresses.get(&address.octets(), make),
-    });
-    made.expect("letters, digits and colons are a header value")
+    let make = |_: &[u8]| HeaderValue::try_from(address.to_string());
+    let made = ADDRESSES.with_borrow_mut(|addresses| addresses.get(&address.octets(), make));
+    made.expect("digits, letters and colons are a header value")
 }
 
 /// Writes host and port as a header value.

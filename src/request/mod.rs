@@ -175,6 +175,10 @@ impl IncomingRequest {
 
 /// Returns whether the value of an `Authorization` field authenticates a connection rather than a request.
 pub(crate) fn binds_connection(value: Value<'_>) -> bool {
+    // Nearly every value is another's, and is told at its first letter.
+    if !matches!(value.as_bytes(), [b'n' | b'N', ..]) {
+        return false;
+    }
     let scheme = value.as_bytes().split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }

@@ -43,9 +43,10 @@ impl TraceContext {
     /// Returns the forwarded `traceparent`: the same trace, the gateway's span. Visible ASCII.
     pub fn forwarded(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        fmt_fast::hexadecimal(&mut text[3..35], self.trace_id);
-        fmt_fast::hexadecimal(&mut text[36..52], u128::from(self.span_id));
-        fmt_fast::hexadecimal(&mut text[53..55], u128::from(self.flags));
+        text[3..35].copy_from_slice(&fmt_fast::hexadecimal(self.trace_id));
+        let rest = fmt_fast::hexadecimal(u128::from(self.span_id) << 8 | u128::from(self.flags));
+        text[36..52].copy_from_slice(&rest[14..30]);
+        text[53..].copy_from_slice(&rest[30..]);
         text
     }
 

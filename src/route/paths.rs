@@ -1,7 +1,5 @@
 //! The paths of one host: a trie of segments.
 
-use std::collections::HashMap;
-
 use http::{HeaderValue, Method};
 
 use super::pattern::{Pattern, Segment};
@@ -17,12 +15,20 @@ pub(super) struct Paths {
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, usize>,
+    /// The nodes of segments that are written out, sorted as [`literal`](Self::literal) looks for them.
+    literals: Vec<(Box<str>, usize)>,
     capture: Option<usize>,
     /// The leaf of a path that ends here and has nothing below it.
     exact: Option<usize>,
     /// The leaf of a path prefix.
     prefix: Option<usize>,
+}
+
+impl Node {
+    /// Returns where the node of a segment is in the list, or else where it would be. Lengths are compared first: most differ.
+    fn literal(&self, segment: &str) -> Result<usize, usize> {
+        self.literals.binary_search_by(|(literal, _)| literal.len().cmp(&segment.len()).then_with(|| (**literal).cmp(segment)))
+    }
 }
 
 /// A path: its routes, distinguished by their methods.
@@ -51,7 +57,14 @@ impl Paths {
         for segment in &pattern.segments {
             let new = self.nodes.len();
             at = match segment {
-                Segment::Literal(text) => *self.nodes[at].literals.entry(spell(text)).or_insert(new),
+                Segment::Literal(text) => {
+                    let (node, segment) = (&mut self.nodes[at], spell(text));
+                    let place = node.literal(&segment);
+                    place.map(|known| node.literals[known].1).unwrap_or_else(|place| {
+                        node.literals.insert(place, (segment, new));
+                        new
+                    })
+                }
                 Segment::Capture(_) => *self.nodes[at].capture.get_or_insert(new),
             };
             if at == new {
@@ -140,8 +153,8 @@ impl Search<'_> {
         }
         let from = at + 1;
         let to = memchr::memchr(b'/', &self.path.as_bytes()[from..]).map_or(self.path.len(), |length| from + length);
-        if let Some(child) = node.literals.get(&self.path[from..to])
-            && self.descend(*child, to, depth + 1)
+        if let Ok(literal) = node.literal(&self.path[from..to])
+            && self.descend(node.literals[literal].1, to, depth + 1)
         {
             return true;
         }

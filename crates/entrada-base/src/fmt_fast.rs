@@ -6,20 +6,15 @@ use std::{
 };
 
 /// The decimal digits of the numbers below 100, two each.
-static DECIMAL: [[u8; 2]; 100] = pairs(10);
-/// The hexadecimal digits of the numbers below 256, two each.
-static HEXADECIMAL: [[u8; 2]; 256] = pairs(16);
-
-const fn pairs<const N: usize>(base: usize) -> [[u8; 2]; N] {
-    let digits = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; N];
+static DECIMAL: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
     let mut number = 0;
-    while number < N {
-        pairs[number] = [digits[number / base], digits[number % base]];
+    while number < pairs.len() {
+        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
         number += 1;
     }
     pairs
-}
+};
 
 /// Writes a number in decimal.
 pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
@@ -64,18 +59,29 @@ fn octet(out: &mut Vec<u8>, number: u8) {
     out.push(b'0' + number % 10);
 }
 
-/// Fills the room, which is for 32 digits at most, with the last digits of a number in hexadecimal, in lower case.
-pub fn hexadecimal(room: &mut [u8], number: u128) {
-    debug_assert!(room.len() <= 32, "a number has no more digits");
-    let bytes = number.to_le_bytes();
-    let (first, pairs) = room.as_rchunks_mut();
-    // Pair by pair, not as slices of two: these would be copied by a call each.
-    for (pair, byte) in pairs.iter_mut().rev().zip(bytes) {
-        *pair = HEXADECIMAL[usize::from(byte)];
+/// Returns a number in hexadecimal, in lower case, with all its digits.
+pub const fn hexadecimal(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    let (eights, _) = digits.as_chunks_mut();
+    let mut index = 0;
+    while index < eights.len() {
+        eights[index] = eight_digits((number >> (96 - 32 * index)) as u32);
+        index += 1;
     }
-    if let ([digit], Some(byte)) = (first, bytes.get(pairs.len())) {
-        *digit = HEXADECIMAL[usize::from(*byte)][1];
-    }
+    digits
+}
+
+/// Returns a number in hexadecimal, in lower case: all digits at once.
+const fn eight_digits(number: u32) -> [u8; 8] {
+    const ONES: u64 = u64::MAX / 0xFF;
+    // Each digit in a byte of its own.
+    let mut digits = number as u64;
+    digits = (digits << 16 | digits) & 0x0000_FFFF_0000_FFFF;
+    digits = (digits << 8 | digits) & 0x00FF_00FF_00FF_00FF;
+    digits = (digits << 4 | digits) & 0x0F0F_0F0F_0F0F_0F0F;
+    // A digit above 9 reaches the next bit when 6 is added.
+    let letters = (digits + 6 * ONES) >> 4 & ONES;
+    (digits + b'0' as u64 * ONES + (b'a' - b'9' - 1) as u64 * letters).to_be_bytes()
 }
 
 /// Writes an address as `Display` does.
@@ -124,12 +130,9 @@ mod tests {
         #[test]
         fn reads_as_fmt_would_write_it(number in any::<u64>(), wide in any::<u128>(), four in any::<u32>(), port in any::<u16>()) {
             prop_assert_eq!(written(|out| decimal(out, number)), number.to_string());
-            let mut room = [0; 32];
-            hexadecimal(&mut room, wide);
-            prop_assert_eq!(std::str::from_utf8(&room).unwrap(), format!("{wide:032x}"));
+            let digits = hexadecimal(wide);
+            prop_assert_eq!(std::str::from_utf8(&digits).unwrap(), format!("{wide:032x}"));
             let mut odd = [0; 7];
-            hexadecimal(&mut odd, wide);
-            prop_assert_eq!(std::str::from_utf8(&odd).unwrap(), format!("{:07x}", wide & 0xFFF_FFFF));
             decimal_digits(&mut odd, number);
             prop_assert_eq!(std::str::from_utf8(&odd).unwrap(), format!("{:07}", number % 10_000_000));
             for ip in [IpAddr::from(Ipv4Addr::from(four)), IpAddr::from(Ipv6Addr::from(wide))] {

@@ -193,6 +193,13 @@ impl FileSink {
         let mut result = self.rotate_if_due(now);
         let size = self.size + self.pending.len() as u64;
         if self.chain.is_none() && self.settings.rotation.has_room(size, lines.len()) {
+            if self.pending.is_empty() {
+                // From where they are; what the file does not take waits.
+                let (written, taken) = write(&mut self.file, lines);
+                self.size += written as u64;
+                self.pending.extend_from_slice(&lines[written..]);
+                return result.and(taken.map_err(|error| named(&self.path, &error)));
+            }
             self.pending.extend_from_slice(lines);
             return result;
         }
@@ -228,23 +235,14 @@ impl FileSink {
 
     /// Writes what waits. After a failure, the rest of a line that was written in part goes on where it ended.
     fn drain(&mut self) -> io::Result<()> {
-        let mut written = 0;
-        let result = loop {
-            let rest = &self.pending[written..];
-            if rest.is_empty() {
-                break Ok(());
-            }
-            match self.file.write(rest) {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(named(&self.path, &error)),
-            }
-        };
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let (written, result) = write(&mut self.file, &self.pending);
         self.size += written as u64;
         self.pending.drain(..written);
         self.pending.shrink_to(2 << 20);
-        result
+        result.map_err(|error| named(&self.path, &error))
     }
 
     fn rotate_if_due(&mut self, now: Duration) -> io::Result<()> {
@@ -354,6 +352,23 @@ impl FileSink {
     fn is_this(&self, _: &File) -> bool {
         // A file that is open cannot be renamed there.
         true
+    }
+}
+
+/// Writes bytes as far as the file takes them; returns how many it took, too.
+fn write(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    loop {
+        let rest = &bytes[written..];
+        if rest.is_empty() {
+            return (written, Ok(()));
+        }
+        match file.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
     }
 }
 

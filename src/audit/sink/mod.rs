@@ -186,17 +186,18 @@ impl LocalSink {
         Ok(Some(Self { counts, only, kind: LocalKind::Outflow(outflow, config.clone()) }))
     }
 
-    /// Takes lines. What cannot be taken is counted, and told to the log.
-    pub(super) fn write(&mut self, lines: &[u8], now: Duration) {
-        let lines = &*self.only.of(lines);
-        if lines.is_empty() {
+    /// Takes lines, this many. What cannot be taken is counted, and told to the log.
+    pub(super) fn write(&mut self, lines: &[u8], records: u64, now: Duration) {
+        let chosen = &*self.only.of(lines);
+        if chosen.is_empty() {
             return;
         }
+        let records = if chosen.len() == lines.len() { records } else { count_lines(chosen) };
         match &mut self.kind {
-            LocalKind::Outflow(outflow, _) => outflow.push(lines, now),
+            LocalKind::Outflow(outflow, _) => outflow.push(chosen, records, now),
             LocalKind::File(file) => {
-                let result = file.write(lines, now);
-                self.told(result, count_lines(lines), now);
+                let result = file.write(chosen, now);
+                self.told(result, records, now);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{SinkCounts, count_lines};
+use super::SinkCounts;
 use crate::base::lock::lock;
 
 /// The most bytes that wait for the thread.
@@ -35,6 +35,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     lines: Vec<u8>,
+    records: u64,
     /// Whether the thread is writing.
     busy: bool,
     /// Whether nothing more comes.
@@ -50,16 +51,17 @@ impl Outflow {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Adds lines; those that find no room are counted and lost.
-    pub(super) fn push(&self, lines: &[u8], now: Duration) {
+    /// Adds lines, this many; those that find no room are counted and lost.
+    pub(super) fn push(&self, lines: &[u8], records: u64, now: Duration) {
         let mut queue = lock(&self.shared.queue);
         if queue.lines.len() + lines.len() > MOST {
             drop(queue);
-            self.shared.counts.dropped(count_lines(lines));
+            self.shared.counts.dropped(records);
             self.shared.counts.failed("it takes records more slowly than they come", now);
             return;
         }
         queue.lines.extend_from_slice(lines);
+        queue.records += records;
         self.shared.changed.notify_all();
     }
 }
@@ -68,7 +70,7 @@ impl Shared {
     fn run(&self, mut writer: Writer) {
         let mut lines = Vec::new();
         loop {
-            {
+            let records = {
                 let mut queue = lock(&self.queue);
                 queue.busy = false;
                 self.changed.notify_all();
@@ -80,8 +82,8 @@ impl Shared {
                 }
                 queue.busy = true;
                 std::mem::swap(&mut queue.lines, &mut lines);
-            }
-            let records = count_lines(&lines);
+                std::mem::take(&mut queue.records)
+            };
             match writer(&lines) {
                 Ok(lost) => {
                     self.counts.wrote(records.saturating_sub(lost));
@@ -125,7 +127,7 @@ fn now() -> Duration {
 mod tests {
     use std::sync::mpsc;
 
-    use super::*;
+    use super::{super::count_lines, *};
 
     #[test]
     fn one_that_blocks_holds_up_nobody_and_what_finds_no_room_is_counted() {
@@ -140,9 +142,9 @@ mod tests {
         let outflow = Outflow::spawn("test", writer, counts.clone()).unwrap();
         let half = [vec![b'x'; MOST / 2], b"\n".to_vec()].concat();
 
-        outflow.push(b"first\n", Duration::ZERO);
+        outflow.push(b"first\n", 1, Duration::ZERO);
         // The first may be taken or still wait: either way a second half does not fit after these.
-        (0..4).for_each(|_| outflow.push(&half, Duration::ZERO));
+        (0..4).for_each(|_| outflow.push(&half, 1, Duration::ZERO));
         drop(go);
         drop(outflow);
 

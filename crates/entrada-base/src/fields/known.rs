@@ -8,62 +8,64 @@ macro_rules! known {
         pub enum Known {
             /// A name that no rule speaks of.
             Other,
-            $(#[doc = concat!("`", stringify!($text), "`")] $variant,)*
+            $(#[doc = concat!("`", $text, "`")] $variant,)*
         }
 
+        /// The names in the order of their numbers, each with the colon and the blank after it.
+        const LINES: &[&str] = &[": ", $(concat!($text, ": "),)*];
         /// The names in the order of their numbers.
-        const TEXTS: &[&str] = &["", $(match std::str::from_utf8($text) { Ok(text) => text, Err(_) => panic!("a name is ASCII") },)*];
+        const TEXTS: &[&str] = &["", $($text,)*];
         const ALL: &[Known] = &[Known::Other, $(Known::$variant,)*];
     };
 }
 
 known! {
-    Accept b"accept"
-    AcceptEncoding b"accept-encoding"
-    AcceptLanguage b"accept-language"
-    AccessControlRequestHeaders b"access-control-request-headers"
-    AccessControlRequestMethod b"access-control-request-method"
-    Authorization b"authorization"
-    CacheControl b"cache-control"
-    Connection b"connection"
-    ContentEncoding b"content-encoding"
-    ContentLength b"content-length"
-    ContentLocation b"content-location"
-    ContentType b"content-type"
-    Cookie b"cookie"
-    Date b"date"
-    Etag b"etag"
-    Expect b"expect"
-    Forwarded b"forwarded"
-    GrpcTimeout b"grpc-timeout"
-    Host b"host"
-    Http2Settings b"http2-settings"
-    KeepAlive b"keep-alive"
-    LastModified b"last-modified"
-    Location b"location"
-    Origin b"origin"
-    ProxyAuthenticate b"proxy-authenticate"
-    ProxyAuthenticationInfo b"proxy-authentication-info"
-    ProxyAuthorization b"proxy-authorization"
-    ProxyConnection b"proxy-connection"
-    Referer b"referer"
-    Server b"server"
-    SetCookie b"set-cookie"
-    Te b"te"
-    Traceparent b"traceparent"
-    Tracestate b"tracestate"
-    Trailer b"trailer"
-    TransferEncoding b"transfer-encoding"
-    Upgrade b"upgrade"
-    UserAgent b"user-agent"
-    Vary b"vary"
-    Via b"via"
-    WwwAuthenticate b"www-authenticate"
-    XForwardedFor b"x-forwarded-for"
-    XForwardedHost b"x-forwarded-host"
-    XForwardedPort b"x-forwarded-port"
-    XForwardedProto b"x-forwarded-proto"
-    XRequestId b"x-request-id"
+    Accept "accept"
+    AcceptEncoding "accept-encoding"
+    AcceptLanguage "accept-language"
+    AccessControlRequestHeaders "access-control-request-headers"
+    AccessControlRequestMethod "access-control-request-method"
+    Authorization "authorization"
+    CacheControl "cache-control"
+    Connection "connection"
+    ContentEncoding "content-encoding"
+    ContentLength "content-length"
+    ContentLocation "content-location"
+    ContentType "content-type"
+    Cookie "cookie"
+    Date "date"
+    Etag "etag"
+    Expect "expect"
+    Forwarded "forwarded"
+    GrpcTimeout "grpc-timeout"
+    Host "host"
+    Http2Settings "http2-settings"
+    KeepAlive "keep-alive"
+    LastModified "last-modified"
+    Location "location"
+    Origin "origin"
+    ProxyAuthenticate "proxy-authenticate"
+    ProxyAuthenticationInfo "proxy-authentication-info"
+    ProxyAuthorization "proxy-authorization"
+    ProxyConnection "proxy-connection"
+    Referer "referer"
+    Server "server"
+    SetCookie "set-cookie"
+    Te "te"
+    Traceparent "traceparent"
+    Tracestate "tracestate"
+    Trailer "trailer"
+    TransferEncoding "transfer-encoding"
+    Upgrade "upgrade"
+    UserAgent "user-agent"
+    Vary "vary"
+    Via "via"
+    WwwAuthenticate "www-authenticate"
+    XForwardedFor "x-forwarded-for"
+    XForwardedHost "x-forwarded-host"
+    XForwardedPort "x-forwarded-port"
+    XForwardedProto "x-forwarded-proto"
+    XRequestId "x-request-id"
 }
 
 /// The number of places in the table of names.
@@ -112,6 +114,12 @@ impl Known {
     #[inline]
     pub const fn text(self) -> &'static str {
         TEXTS[self as usize]
+    }
+
+    /// Returns the name as a field line begins with it: with the colon, and a blank.
+    #[inline]
+    pub(super) const fn line(self) -> &'static str {
+        LINES[self as usize]
     }
 
     /// Returns the bit of the name in a set; none for [`Other`](Self::Other).

@@ -126,12 +126,12 @@ impl Fields {
     pub fn sort_from(&mut self, other: &mut Self, sort: impl Fn(Name<'_>, Value<'_>) -> Sorted) {
         // One copy of all bytes costs less than one for each field.
         self.set_head(&other.bytes);
-        self.known = other.known;
         let mut list = std::mem::take(&mut other.list);
         list.retain(|field| {
             let sorted = sort(other.name(field), other.value(field));
             if sorted == Sorted::Passes {
                 self.list.push(*field);
+                self.known |= field.name.bit();
             }
             sorted != Sorted::Goes
         });
@@ -192,6 +192,26 @@ impl Fields {
         self.list.push(field);
     }
 
+    /// Adds a field whose value is written here: visible ASCII letters.
+    pub fn append_written(&mut self, name: Known, write: impl FnOnce(&mut Vec<u8>)) {
+        let name_at = self.bytes.len();
+        self.bytes.extend_from_slice(name.line().as_bytes());
+        let value_at = self.bytes.len();
+        write(&mut self.bytes);
+        let value_len = self.bytes.len() - value_at;
+        debug_assert!(self.bytes[value_at..].iter().all(u8::is_ascii_graphic), "only visible letters make a value");
+        self.bytes.extend_from_slice(b"\r\n");
+        self.known |= name.bit();
+        self.list.push(Field {
+            name,
+            sensitive: false,
+            name_len: name.text().len() as u16,
+            name_at: place(name_at),
+            value_at: place(value_at),
+            value_len: place(value_len),
+        });
+    }
+
     /// Adds a field that was received in another form than that of a head, its name in any case.
     ///
     /// # Errors
@@ -220,21 +240,42 @@ impl Fields {
 
     /// Writes a field line behind what was added before.
     fn written(&mut self, name: Name<'_>, value: Value<'_>) -> Field {
-        self.bytes.reserve(name.bytes.len() + value.bytes.len() + 4);
-        let name_at = self.bytes.len();
-        self.bytes.extend_from_slice(name.bytes);
-        self.bytes.extend_from_slice(b": ");
+        let (name_at, name_len) = (self.bytes.len(), name.bytes.len());
+        self.bytes.reserve(name_len + value.bytes.len() + 4);
+        if name.known == Known::Other {
+            self.bytes.extend_from_slice(name.bytes);
+            self.bytes.extend_from_slice(b": ");
+        } else {
+            self.bytes.extend_from_slice(name.known.line().as_bytes());
+        }
         let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value.bytes);
         self.bytes.extend_from_slice(b"\r\n");
         self.known |= name.known.bit();
+        // All places lie before the end, which is looked at alone.
+        place(self.bytes.len());
         Field {
             name: name.known,
             sensitive: value.sensitive,
-            name_len: u16::try_from(name.bytes.len()).expect("a name is no longer than that"),
-            name_at: place(name_at),
-            value_at: place(value_at),
-            value_len: place(value.bytes.len()),
+            name_len: u16::try_from(name_len).expect("a name is no longer than that"),
+            name_at: name_at as u32,
+            value_at: value_at as u32,
+            value_len: value.bytes.len() as u32,
+        }
+    }
+
+    /// Sets a field as it is in another list: the first of this name there, as a secret. It is then the only one of this name.
+    ///
+    /// A list that was [sorted from](Self::sort_from) the other one has the line already, and nothing is copied.
+    pub fn insert_secret_from(&mut self, other: &Self, name: Known) {
+        let Some(field) = other.list.iter().find(|field| field.name == name) else { return };
+        let line = field.name_at as usize..field.value_at as usize + field.value_len as usize;
+        let is_new = self.known & name.bit() == 0;
+        if is_new && self.bytes.get(line.clone()).is_some_and(|known| known == &other.bytes[line]) {
+            self.known |= name.bit();
+            self.list.push(Field { sensitive: true, ..*field });
+        } else {
+            self.insert(name, other.value(field).secret());
         }
     }
 

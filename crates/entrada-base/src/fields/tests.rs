@@ -82,6 +82,40 @@ proptest! {
 }
 
 #[test]
+fn a_field_comes_from_the_list_that_was_sorted_or_is_copied() {
+    let lines =
+        [("accept", "*/*"), ("authorization", "Bearer a"), ("x-a", "1")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let sorted = |from: &mut Fields| {
+        let mut to = Fields::default();
+        to.sort_from(from, |name, _| if name == Known::Authorization { Sorted::Stays } else { Sorted::Passes });
+        to
+    };
+
+    let mut received = read(&lines);
+    let mut passed = sorted(&mut received);
+    let size = passed.bytes.len();
+    passed.insert_secret_from(&received, Known::Authorization);
+    assert_eq!(passed.lines(), ["accept: */*", "x-a: 1", "authorization: Bearer a"]);
+    assert!(passed.get(Known::Authorization).unwrap().is_sensitive() && passed.bytes.len() == size);
+
+    // One that is there already is replaced, and one that stands elsewhere is copied.
+    let mut other = read(&lines[2..]);
+    other.append_written(Known::Authorization, |out| out.extend_from_slice(b"mine"));
+    other.append_written(Known::Authorization, |out| out.extend_from_slice(b"and-mine"));
+    other.insert_secret_from(&received, Known::Authorization);
+    assert_eq!(other.lines(), ["x-a: 1", "authorization: Bearer a"]);
+    other.insert_secret_from(&received, Known::Cookie);
+    assert_eq!(other.len(), 2);
+
+    // What was received since does not become what was sorted.
+    let mut received = read(&lines);
+    let mut passed = sorted(&mut received);
+    received.insert(Known::Authorization, &HeaderValue::from_static("Bearer another"));
+    passed.insert_secret_from(&received, Known::Authorization);
+    assert_eq!(passed.get(Known::Authorization).unwrap(), "Bearer another");
+}
+
+#[test]
 fn a_secret_is_not_shown_and_stays_one() {
     let mut secret = HeaderValue::from_static("hush");
     secret.set_sensitive(true);

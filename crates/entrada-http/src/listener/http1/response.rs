@@ -119,8 +119,11 @@ impl Delimiter {
 }
 
 fn announced_length(value: Value<'_>) -> Option<u64> {
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok()
+    if value.is_empty() {
+        return None;
+    }
+    let more = |length: u64, digit: &u8| length.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    value.as_bytes().iter().try_fold(0, |length, digit| digit.is_ascii_digit().then(|| more(length, digit))?)
 }
 
 /// Returns whether a response of this status has no body: RFC 9112, section 6.3, first case.

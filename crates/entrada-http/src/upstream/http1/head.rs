@@ -227,6 +227,13 @@ impl MessageFacts {
 
     /// Reads a length. RFC 9110, section 8.6: what is said several times, in a list or in several fields, goes on once.
     fn read_length(&mut self, bytes: &[u8], value: Range<usize>) -> Result<Option<Range<usize>>, Fault> {
+        // Nearly always it is said once.
+        if self.length.is_none()
+            && let Ok(length) = content_length(bytes)
+        {
+            self.length = Some(length);
+            return Ok(Some(value));
+        }
         let said_before = self.length.is_some();
         let mut first = None;
         for said in bytes.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -279,6 +286,10 @@ struct Options {
 
 impl Options {
     fn read(&mut self, value: &[u8]) {
+        if value == b"keep-alive" {
+            self.keep_alive = true;
+            return;
+        }
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
