@@ -427,9 +427,9 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0.source {
-            Source::Whole(bytes) | Source::Framed(bytes, _) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            // In HTTP/1.1 chunks alone have room for what follows, and in HTTP/2 nobody needs the length.
+            Source::Framed(..) => SizeHint::default(),
             Source::Upstream(body) => body.size_hint(),
             Source::Inner(body) => body.size_hint(),
             #[cfg(test)]

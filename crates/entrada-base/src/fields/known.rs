@@ -1,5 +1,7 @@
 //! Names of header fields that some rule of HTTP or of the gateway speaks of, as numbers.
 
+use http::HeaderName;
+
 macro_rules! known {
     ($($variant:ident $text:literal)*) => {
         /// The name of a header field that some rule speaks of. To compare two of them is to compare two numbers.
@@ -13,6 +15,8 @@ macro_rules! known {
 
         /// The names in the order of their numbers, each with the colon and the blank after it.
         const LINES: &[&str] = &[": ", $(concat!($text, ": "),)*];
+        /// The names as `http` has them, in the order of their numbers, without [`Known::Other`].
+        static NAMES: [HeaderName; ALL.len() - 1] = [$(HeaderName::from_static($text),)*];
         /// The names in the order of their numbers.
         const TEXTS: &[&str] = &["", $($text,)*];
         const ALL: &[Known] = &[Known::Other, $(Known::$variant,)*];
@@ -122,6 +126,12 @@ impl Known {
         LINES[self as usize]
     }
 
+    /// Returns the name as `http` has it; `None` for [`Other`](Self::Other).
+    #[inline]
+    pub(super) fn header_name(self) -> Option<&'static HeaderName> {
+        NAMES.get((self as usize).wrapping_sub(1))
+    }
+
     /// Returns the bit of the name in a set; none for [`Other`](Self::Other).
     #[inline]
     pub(super) const fn bit(self) -> u64 {
@@ -137,6 +147,7 @@ mod tests {
     fn each_name_is_found_by_its_text_and_no_other() {
         for known in &ALL[1..] {
             assert_eq!(Known::of(known.text().as_bytes()), *known);
+            assert_eq!(known.header_name().unwrap(), known.text());
             assert_eq!(known.text(), known.text().to_ascii_lowercase());
             assert_eq!(known.bit().count_ones(), 1);
             let mut near = known.text().as_bytes().to_vec();
@@ -149,6 +160,6 @@ mod tests {
         for other in ["", "x", "x-user", "authorizatiom", &"a".repeat(64)] {
             assert_eq!(Known::of(other.as_bytes()), Known::Other);
         }
-        assert_eq!(Known::Other.bit(), 0);
+        assert_eq!((Known::Other.bit(), Known::Other.header_name()), (0, None));
     }
 }

@@ -32,7 +32,10 @@ impl<'a> Name<'a> {
 
     /// Returns the name as `http` has it.
     pub fn to_header_name(self) -> HeaderName {
-        HeaderName::from_bytes(self.bytes).expect("a name was a token when it was read")
+        match self.known.header_name() {
+            Some(name) => name.clone(),
+            None => HeaderName::from_bytes(self.bytes).expect("a name was a token when it was read"),
+        }
     }
 }
 
@@ -53,7 +56,7 @@ impl From<Known> for HeaderName {
     /// # Panics
     /// Panics for [`Known::Other`], which is no name.
     fn from(known: Known) -> Self {
-        Self::from_static(known.text())
+        known.header_name().expect("`Other` is no name").clone()
     }
 }
 

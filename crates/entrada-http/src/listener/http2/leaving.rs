@@ -1,7 +1,7 @@
 //! Bytes handed to `h2` that were not sent yet: the client may withdraw the window that they had.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     task::{Context, Waker},
 };
 
@@ -10,7 +10,8 @@ use crate::listener::service::Sent;
 /// The pending bytes of each stream whose response is not complete.
 #[derive(Debug, Default)]
 pub(super) struct PendingBytes {
-    streams: HashMap<u32, Queued>,
+    /// By stream. There are few, and each is looked for several times.
+    streams: BTreeMap<u32, Queued>,
 }
 
 /// The pending frames of a stream.

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
 use http_body::{Body, SizeHint};
 use tokio::time::Instant;
 
@@ -148,11 +148,17 @@ async fn leave<S: Service>(
     write_timeout: Duration,
     mut body: Pin<&mut S::Body>,
 ) -> Result<(), IncompleteResponse> {
-    let (mut before, mut pace, mut timer) = (0, Pace::default(), Deadline::default());
+    let (mut before, mut pace, mut timer, mut tried) = (0, Pace::default(), Deadline::default(), false);
     poll_fn(|cx| {
         let Some(left) = shared.meter.lock().leaving.left(stream, cx) else { return Poll::Ready(Err(IncompleteResponse::Left)) };
         if left == 0 {
             return Poll::Ready(Ok(()));
+        }
+        if !tried {
+            // The connection's task is next, and nearly always sends it all: then there is nothing to be timed.
+            tried = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if left != before {
             // There is less of it from one time to the next.
@@ -328,9 +334,16 @@ fn head_of(parts: Parts) -> Response<()> {
     let mut head = Response::new(());
     *head.status_mut() = parts.status;
     *head.headers_mut() = (&parts.headers).into();
+    if let Some(id) = head.headers_mut().get_mut(REQUEST_ID) {
+        // No other response has the same: in the compression table it would take the place of what comes again.
+        id.set_sensitive(true);
+    }
     buffers::keep_fields(parts.headers);
     head
 }
+
+/// `X-Request-Id`.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The body of a response in progress.
 struct Sending {
