@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
 """Builds the binary that is shipped: the profile `dist`, optimised by what a load has run of it.
 
-    benches/dist.py [--target-dir FOLDER] [--requests COUNT]
+    benches/dist.py [--target-dir FOLDER] [--requests COUNT] [--without-bolt]
 
-Three steps: a build that counts, a load on loopback (requests without a policy, with a token, with more fields, over HTTP/2 and TLS, and
-decisions for another proxy), and a build that uses the counts. Each build takes some ten minutes. `llvm-profdata` comes with the component
-`llvm-tools` of the same toolchain (`rustup component add llvm-tools`), nginx-light and nghttp2-client from Debian, `cryptography` and
-`grpcio` from Python. The counts belong to one version of the compiler and of the sources: they are made anew each time, and kept nowhere.
+A build that counts, a load on loopback (requests without a policy, with a token, with more fields, over HTTP/2 and TLS, and decisions for
+another proxy), and a build that uses the counts, in which the compiler decides what to inline and what to keep together. Then BOLT counts
+the blocks of that binary under the same load, and puts those that run side by side, away from those that do not. Each build takes some
+six minutes, the rest two.
+
+`llvm-profdata` and `llvm-strip` come with the component `llvm-tools` of the same toolchain (`rustup component add llvm-tools`);
+`llvm-bolt` is in Debian's package `bolt-22` (any from 15 on will do), nginx and h2load in `nginx-light` and `nghttp2-client`;
+`cryptography` and `grpcio` are packages of Python. Counts belong to one version of the compiler and of the sources: they are made anew
+each time, and kept nowhere.
 
 The binary is at FOLDER/dist/entrada.
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import signal
@@ -21,9 +27,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benches/side-by-side"))
-
-sys.path.insert(0, str(ROOT / "benches"))
+sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "benches/side-by-side")]
 
 import callgrind
 import decisions
@@ -41,20 +45,36 @@ LOADS = [
 ]
 
 
-def profdata() -> Path:
-    """The tool that merges counts, of the toolchain that builds."""
+# How BOLT lays out the code: blocks in the order in which they follow each other, what never ran elsewhere, functions beside those that
+# call them.
+LAYOUT = [
+    *("-reorder-blocks=ext-tsp", "-reorder-functions=cdsort", "-split-functions", "-split-all-cold", "-split-eh"),
+    *("-icf=1", "-peepholes=all", "-plt=hot", "-inline-small-functions"),
+]
+
+
+def of_toolchain(name: str) -> Path:
+    """A tool of the toolchain that builds."""
     told = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     host = next(line.split()[1] for line in told.splitlines() if line.startswith("host:"))
     sysroot = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
-    tool = Path(sysroot) / "lib/rustlib" / host / "bin/llvm-profdata"
+    tool = Path(sysroot) / "lib/rustlib" / host / "bin" / name
     if not tool.exists():
         raise SystemExit(f"{tool} is missing: rustup component add llvm-tools")
     return tool
 
 
+def of_bolt(name: str) -> str:
+    """A tool of BOLT, of the newest version that is installed."""
+    for version in ("", *(f"-{number}" for number in range(40, 14, -1))):
+        if tool := shutil.which(name + version):
+            return tool
+    raise SystemExit(f"{name} is missing (Debian: bolt-22); --without-bolt does without it")
+
+
 def build(target: Path, flags: str) -> Path:
-    """Builds the binary with these flags of the compiler."""
-    environment = os.environ | {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target)}
+    """Builds the binary with these flags of the compiler, and with its symbols, which BOLT needs."""
+    environment = os.environ | {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target), "CARGO_PROFILE_DIST_STRIP": "none"}
     subprocess.run(["cargo", "build", "--locked", "--profile", "dist", "--bin", "entrada"], cwd=ROOT, env=environment, check=True)
     return target / "dist/entrada"
 
@@ -107,24 +127,11 @@ def run(binary: Path, folder: Path, backend: int, token: str, requests: int) -> 
         print(f"{config}, {client}{', more fields' if more else ''}: carried", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target-dir", type=Path, default=ROOT / "target", help="where the binaries are built")
-    parser.add_argument("--counting", type=Path, help="a counting binary that was built before")
-    parser.add_argument("--requests", type=int, default=60_000, help="the number of requests of the load")
-    options = parser.parse_args()
-    tool, target = profdata(), options.target_dir.resolve()
-    if not callgrind.installed("nginx", "h2load"):
-        raise SystemExit("nginx or h2load is missing (Debian: nginx-light nghttp2-client)")
-    with tempfile.TemporaryDirectory(prefix="entrada-dist-") as name:
+def load(binary: Path, requests: int) -> None:
+    """Lets the binary carry all loads, and answer."""
+    with tempfile.TemporaryDirectory(prefix="entrada-load-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        counts = folder / "counts"
-        counts.mkdir()
-        # A worker that is not root writes there.
-        counts.chmod(0o777)
-        counting = options.counting or build(target / "counting", "-Cprofile-generate")
-        os.environ["LLVM_PROFILE_FILE"] = f"{counts}/%p.profraw"
         port = callgrind.free_port()
         material.MANY = 1
         material.make(folder, f"http://127.0.0.1:{port}", 0, 1)
@@ -132,16 +139,68 @@ def main() -> None:
         backend = subprocess.Popen(peers.backend(peers.Setup(folder, port, port, 1, "", "")), stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             callgrind.connect(port).close()
-            run(counting, folder, port, token, options.requests)
-            decide(counting, folder, options.requests // 10)
+            run(binary, folder, port, token, requests)
+            decide(binary, folder, requests // 10)
         finally:
             os.killpg(backend.pid, signal.SIGTERM)
-        raw = sorted(counts.glob("*.profraw"))
-        if not raw:
-            raise SystemExit("the counting binary has written no counts")
-        merged = target / "entrada.profdata"
-        subprocess.run([str(tool), "merge", "--output", str(merged), *map(str, raw)], check=True)
-    print(build(target, f"-Cprofile-use={merged}"))
+
+
+def merge(command: list[str], counts: Path, pattern: str) -> None:
+    """Puts together what several processes have counted."""
+    files = sorted(counts.glob(pattern))
+    if not files:
+        raise SystemExit("the binary that counts has written no counts")
+    subprocess.run([*command, *map(str, files)], check=True, stdout=subprocess.DEVNULL)
+
+
+def lay_out(binary: Path, counts: Path, requests: int) -> None:
+    """Orders the blocks of the binary by what a load runs of them."""
+    bolt, counting, merged = of_bolt("llvm-bolt"), binary.with_name("entrada-counting"), counts / "all"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    told = [f"--instrumentation-file={counts}/bolt", "--instrumentation-file-append-pid"]
+    subprocess.run([bolt, str(binary), "-instrument", "-o", str(counting), *told], **quiet)
+    load(counting, requests)
+    counting.unlink()
+    merge([of_bolt("merge-fdata"), "-o", str(merged)], counts, "bolt.*")
+    ordered = binary.with_name("entrada-ordered")
+    subprocess.run([bolt, str(binary), f"-data={merged}", "-o", str(ordered), *LAYOUT], **quiet)
+    ordered.replace(binary)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target-dir", type=Path, default=ROOT / "target", help="where the binaries are built")
+    parser.add_argument("--counting", type=Path, help="a counting binary that was built before")
+    parser.add_argument("--requests", type=int, default=60_000, help="the number of requests of the load")
+    parser.add_argument("--without-bolt", action="store_true", help="leave the blocks as the compiler ordered them")
+    parser.add_argument("--with-symbols", action="store_true", help="keep the names of functions, for a profile")
+    options = parser.parse_args()
+    profdata, strip, target = of_toolchain("llvm-profdata"), of_toolchain("llvm-strip"), options.target_dir.resolve()
+    if not callgrind.installed("nginx", "h2load"):
+        raise SystemExit("nginx or h2load is missing (Debian: nginx-light nghttp2-client)")
+    if not options.without_bolt:
+        of_bolt("llvm-bolt")
+    with tempfile.TemporaryDirectory(prefix="entrada-dist-") as name:
+        counts = Path(name)
+        # A worker that is not root writes there.
+        counts.chmod(0o777)
+        counting = options.counting or build(target / "counting", "-Cprofile-generate")
+        os.environ["LLVM_PROFILE_FILE"] = f"{counts}/%p.profraw"
+        load(counting, options.requests)
+        merged = counts / "all.profdata"
+        merge([str(profdata), "merge", "--output", str(merged)], counts, "*.profraw")
+        # Named by its content: cargo builds dependencies anew for other flags alone.
+        named = target / f"entrada-{hashlib.sha256(merged.read_bytes()).hexdigest()[:16]}.profdata"
+        for old in target.glob("entrada-*.profdata"):
+            old.unlink()
+        merged = Path(shutil.move(merged, named))
+        # BOLT moves what it knows the references to.
+        binary = build(target, f"-Cprofile-use={merged} -Clink-arg=-Wl,--emit-relocs")
+        if not options.without_bolt:
+            lay_out(binary, counts, options.requests // 2)
+    if not options.with_symbols:
+        subprocess.run([str(strip), "--strip-all", str(binary)], check=True)
+    print(binary)
 
 
 if __name__ == "__main__":
