@@ -43,6 +43,8 @@ LOADS = [
     ("token", "http2", {}),
     ("tls", "tls", {}),
 ]
+# The tokens of the load in which every one is new.
+NEW_TOKENS = 3_000
 
 
 # How BOLT lays out the code: blocks in the order in which they follow each other, what never ran elsewhere, functions beside those that
@@ -103,9 +105,11 @@ def decide(binary: Path, folder: Path, questions: int) -> None:
             print(f"decisions, {dialect}: carried", flush=True)
 
 
-def run(binary: Path, folder: Path, backend: int, token: str, requests: int) -> None:
+def run(binary: Path, folder: Path, backend: int, requests: int) -> None:
     """Lets the binary carry each of the loads."""
-    for index, (config, client, more) in enumerate(LOADS):
+    token, *further = (folder / "many.txt").read_text().split()
+    loads = [(*load, [], requests // len(LOADS)) for load in LOADS] + [("token", "http1", {}, further, NEW_TOKENS)]
+    for index, (config, client, more, tokens, times) in enumerate(loads):
         own = folder / str(index)
         own.mkdir()
         own.chmod(0o777)
@@ -115,16 +119,16 @@ def run(binary: Path, folder: Path, backend: int, token: str, requests: int) -> 
         command = peers.entrada(peers.Setup(own, port, backend, 1, "", str(binary)), config)
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         try:
-            load = callgrind.Load(port, token, more, client)
+            load = callgrind.Load(port, token, more, client, tokens)
             callgrind.connect(port).close()
             load.warm_up()
-            load.send(requests // len(LOADS) // callgrind.CONNECTIONS * callgrind.CONNECTIONS)
+            load.send(times)
             load.close()
             end(server)
         finally:
             server.kill()
             server.wait()
-        print(f"{config}, {client}{', more fields' if more else ''}: carried", flush=True)
+        print(f"{config}, {client}{', more fields' if more else ''}{', new tokens' if tokens else ''}: carried", flush=True)
 
 
 def load(binary: Path, requests: int) -> None:
@@ -133,13 +137,12 @@ def load(binary: Path, requests: int) -> None:
         folder = Path(name)
         folder.chmod(0o755)
         port = callgrind.free_port()
-        material.MANY = 1
-        material.make(folder, f"http://127.0.0.1:{port}", 0, 1)
-        token = (folder / "one.txt").read_text().strip()
+        material.MANY = NEW_TOKENS
+        material.make(folder, f"http://127.0.0.1:{port}", 0, os.cpu_count())
         backend = subprocess.Popen(peers.backend(peers.Setup(folder, port, port, 1, "", "")), stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             callgrind.connect(port).close()
-            run(binary, folder, port, token, requests)
+            run(binary, folder, port, requests)
             decide(binary, folder, requests // 10)
         finally:
             os.killpg(backend.pid, signal.SIGTERM)

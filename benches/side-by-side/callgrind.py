@@ -10,6 +10,7 @@ is ready, on its admin listener, and first by one request alone: of sixteen that
 may verify it, at the price of four ordinary requests.
 """
 
+import itertools
 import json
 import os
 import re
@@ -85,13 +86,14 @@ def installed(*programs: str) -> bool:
 
 
 class Load:
-    """The requests of one run: over HTTP/1.1, with or without TLS, or over HTTP/2 without TLS."""
+    """The requests of one run: over HTTP/1.1, with or without TLS, or over HTTP/2 without TLS. Over HTTP/1.1 several tokens take turns."""
 
-    def __init__(self, port: int, token: str, more: dict[str, str] = {}, client: str = "http1"):
+    def __init__(self, port: int, token: str, more: dict[str, str] = {}, client: str = "http1", further: list[str] = []):
         self.port, self.client = port, client
         self.fields = {"User-Agent": "bench", "Accept": "*/*", "Authorization": f"Bearer {token}"} | more
         lines = [f"GET {PATH} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in self.fields.items())]
-        self.head = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        head = "\r\n".join(lines) + "\r\n\r\n"
+        self.heads = itertools.cycle([head.replace(token, each).encode() for each in [token, *further]])
         self.connections = []
 
     def open(self) -> socket.socket:
@@ -135,7 +137,7 @@ class Load:
             self.connections = [self.open() for _ in range(CONNECTIONS)]
         for _ in range(requests // CONNECTIONS):
             for connection in self.connections:
-                connection.sendall(self.head)
+                connection.sendall(next(self.heads))
             for connection in self.connections:
                 self.read(connection)
 
@@ -149,7 +151,7 @@ class Load:
         if self.client == "http2":
             return self.http2(1, 1)
         with self.open() as connection:
-            connection.sendall(self.head)
+            connection.sendall(next(self.heads))
             self.read(connection)
 
     def warm_up(self) -> None:

@@ -26,6 +26,13 @@ macro_rules! plain {
     };
 }
 
+/// Writes what a caller wrote as a text.
+macro_rules! caller_text {
+    ($line:expr, $name:literal, $bytes:expr) => {
+        $line.caller_text(concat!(",\"", $name, "\":\""), $bytes)
+    };
+}
+
 /// Writes a number, or none.
 macro_rules! number {
     ($line:expr, $name:literal, $number:expr) => {
@@ -82,7 +89,7 @@ macro_rules! objects {
     };
 }
 
-pub(crate) use {address, hexadecimal, list, number, object, objects, plain, socket_address, text, truth};
+pub(crate) use {address, caller_text, hexadecimal, list, number, object, objects, plain, socket_address, text, truth};
 
 /// The longest text of a caller's, in bytes: what callers write is shown, not stored.
 pub(crate) const LONGEST: usize = 256;
@@ -124,7 +131,7 @@ impl<'a> Line<'a> {
     }
 
     /// Writes what a caller wrote as a text of at most [`LONGEST`] bytes.
-    pub(crate) fn shown(&mut self, key: &'static str, bytes: &[u8]) {
+    pub(crate) fn caller_text(&mut self, key: &'static str, bytes: &[u8]) {
         let beginning = &bytes[..bytes.len().min(LONGEST)];
         if beginning.is_ascii() && is_plain(beginning) {
             self.0.extend_from_slice(key.as_bytes());

@@ -11,7 +11,7 @@ use super::{
     replayed,
 };
 use crate::{
-    audit::line::{Line, address, cut, hexadecimal, list, number, object, objects, plain, shown, text, truth},
+    audit::line::{Line, address, caller_text, cut, hexadecimal, list, number, object, objects, plain, shown, text, truth},
     base::fields::Known,
     entra::token::TokenSeen,
     exchange::{EndedBy, Exchange, Note, WouldDeny},
@@ -156,7 +156,7 @@ fn head(line: &mut Line<'_>, incoming: &IncomingRequest) {
     text!(line, "host", Some(cut(&incoming.authority.host)).filter(|host| !host.is_empty()));
     text!(line, "path", cut(&incoming.target.path));
     if let Some(agent) = incoming.headers.get(Known::UserAgent) {
-        line.shown(",\"user_agent\":\"", agent.as_bytes());
+        caller_text!(line, "user_agent", agent.as_bytes());
     }
 }
 

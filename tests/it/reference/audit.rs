@@ -12,8 +12,9 @@ use crate::support::{Gateway, ORDERS_TOKEN, Upstream, config};
 const PAGE: &str = "docs/audit.md";
 
 /// The macros that write members, with the types of their values as the page names them.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 11] = [
     ("text!(", "string"),
+    ("caller_text!(", "string"),
     ("plain!(", "string"),
     ("number!(", "integer"),
     ("truth!(", "boolean"),
