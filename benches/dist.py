@@ -77,6 +77,8 @@ def of_bolt(name: str) -> str:
 def build(target: Path, flags: str) -> Path:
     """Builds the binary with these flags of the compiler, and with its symbols, which BOLT needs."""
     environment = os.environ | {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(target), "CARGO_PROFILE_DIST_STRIP": "none"}
+    # Build scripts count, too, and nobody wants to know what.
+    environment["LLVM_PROFILE_FILE"] = os.devnull
     subprocess.run(["cargo", "build", "--locked", "--profile", "dist", "--bin", "entrada"], cwd=ROOT, env=environment, check=True)
     return target / "dist/entrada"
 
