@@ -124,38 +124,56 @@ impl<'a> Line<'a> {
 
     pub(crate) fn text<'b>(&mut self, key: &'static str, text: impl Into<Option<&'b str>>) {
         if let Some(text) = text.into() {
-            self.0.extend_from_slice(key.as_bytes());
-            escape(self.0, text);
-            self.0.push(b'"');
+            self.escaped(key, text);
         }
+    }
+
+    /// Writes a text with its escapes.
+    ///
+    /// What writes members is called, and not inlined: a request runs through more code than the first-level cache holds, and
+    /// each copy of this would be read from the next.
+    #[inline(never)]
+    fn escaped(&mut self, key: &'static str, text: &str) {
+        self.0.extend_from_slice(key.as_bytes());
+        escape(self.0, text);
+        self.0.push(b'"');
+    }
+
+    /// Writes a text that needs no escapes.
+    #[inline(never)]
+    fn as_it_is(&mut self, key: &'static str, text: &[u8]) {
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(text);
+        self.0.push(b'"');
     }
 
     /// Writes what a caller wrote as a text of at most [`LONGEST`] bytes.
     pub(crate) fn caller_text(&mut self, key: &'static str, bytes: &[u8]) {
         let beginning = &bytes[..bytes.len().min(LONGEST)];
         if beginning.is_ascii() && is_plain(beginning) {
-            self.0.extend_from_slice(key.as_bytes());
-            self.0.extend_from_slice(beginning);
-            self.0.push(b'"');
+            self.as_it_is(key, beginning);
         } else {
-            self.text(key, &*shown(bytes));
+            self.escaped(key, &shown(bytes));
         }
     }
 
     pub(crate) fn plain<'b>(&mut self, key: &'static str, text: impl Into<Option<&'b str>>) {
         if let Some(text) = text.into() {
             debug_assert!(is_plain(text.as_bytes()), "{text:?} needs escapes");
-            self.0.extend_from_slice(key.as_bytes());
-            self.0.extend_from_slice(text.as_bytes());
-            self.0.push(b'"');
+            self.as_it_is(key, text.as_bytes());
         }
     }
 
     pub(crate) fn number(&mut self, key: &'static str, number: impl Into<Option<u64>>) {
         if let Some(number) = number.into() {
-            self.0.extend_from_slice(key.as_bytes());
-            fmt_fast::decimal(self.0, number);
+            self.decimal(key, number);
         }
+    }
+
+    #[inline(never)]
+    fn decimal(&mut self, key: &'static str, number: u64) {
+        self.0.extend_from_slice(key.as_bytes());
+        fmt_fast::decimal(self.0, number);
     }
 
     pub(crate) fn literal(&mut self, member: &'static str) {
@@ -164,9 +182,7 @@ impl<'a> Line<'a> {
 
     pub(crate) fn hexadecimal(&mut self, key: &'static str, number: Option<u128>) {
         if let Some(number) = number {
-            self.0.extend_from_slice(key.as_bytes());
-            self.0.extend_from_slice(&fmt_fast::hexadecimal(number));
-            self.0.push(b'"');
+            self.as_it_is(key, &fmt_fast::hexadecimal(number));
         }
     }
 

@@ -34,6 +34,8 @@ thread_local! {
 
 /// Copies a few bytes that live about as long as a request. They are cut from the thread's chunk, which is reused once everything
 /// that was cut from it is gone.
+// A request comes here several times, and each inlined copy would take room in the first-level cache.
+#[inline(never)]
 pub fn bytes(small: &[u8]) -> Bytes {
     if small.len() > SMALL {
         return Bytes::copy_from_slice(small);
@@ -81,11 +83,13 @@ pub fn keep_headers(mut map: HeaderMap) {
 }
 
 /// Returns an empty list of fields with room for those of most heads.
+#[inline(never)]
 pub fn fields() -> Fields {
     SPARE_FIELDS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Fields::with_capacity(FIELDS))
 }
 
 /// Keeps the memory of a list of fields that is no longer used.
+#[inline(never)]
 pub fn keep_fields(mut fields: Fields) {
     if (FIELDS..=MOST_FIELDS).contains(&fields.capacity()) {
         fields.clear();
@@ -98,11 +102,13 @@ pub fn keep_fields(mut fields: Fields) {
 }
 
 /// Returns an empty buffer.
+#[inline(never)]
 pub fn buffer() -> Vec<u8> {
     SPARE_BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
 /// Keeps the memory of a buffer that is no longer used.
+#[inline(never)]
 pub fn keep_buffer(mut buffer: Vec<u8>) {
     if (1..=BUFFER).contains(&buffer.capacity()) {
         buffer.clear();

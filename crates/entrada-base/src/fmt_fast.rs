@@ -17,6 +17,8 @@ static DECIMAL: [[u8; 2]; 100] = {
 };
 
 /// Writes a number in decimal.
+// A request comes here several times, and each inlined copy would take room in the first-level cache.
+#[inline(never)]
 pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
     // Many a number of a record is 0.
     if number < 10 {
@@ -60,6 +62,7 @@ fn octet(out: &mut Vec<u8>, number: u8) {
 }
 
 /// Returns a number in hexadecimal, in lower case, with all its digits.
+#[inline(never)]
 pub const fn hexadecimal(number: u128) -> [u8; 32] {
     let mut digits = [0; 32];
     let (eights, _) = digits.as_chunks_mut();
@@ -85,6 +88,7 @@ const fn eight_digits(number: u32) -> [u8; 8] {
 }
 
 /// Writes an address as `Display` does.
+#[inline(never)]
 pub fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {

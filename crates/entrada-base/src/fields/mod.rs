@@ -169,10 +169,16 @@ impl Fields {
     /// Returns the first value of this name.
     #[expect(clippy::needless_pass_by_value, reason = "a name is a number or a reference")]
     pub fn get(&self, name: impl FieldName) -> Option<Value<'_>> {
-        if self.lacks(&name) {
-            return None;
+        match name.known() {
+            Some(known) if self.known & known.bit() == 0 => None,
+            Some(known) => self.get_known(known),
+            None => self.list.iter().find(|field| name.names(self.name(field))).map(|field| self.value(field)),
         }
-        self.list.iter().find(|field| self.has(&name, field)).map(|field| self.value(field))
+    }
+
+    #[inline(never)]
+    fn get_known(&self, name: Known) -> Option<Value<'_>> {
+        self.list.iter().find(|field| field.name == name).map(|field| self.value(field))
     }
 
     /// Returns the values of this name, in order.
@@ -239,6 +245,8 @@ impl Fields {
     }
 
     /// Writes a field line behind what was added before.
+    // A request comes here several times, and each inlined copy would take room in the first-level cache.
+    #[inline(never)]
     fn written(&mut self, name: Name<'_>, value: Value<'_>) -> Field {
         let (name_at, name_len) = (self.bytes.len(), name.bytes.len());
         self.bytes.reserve(name_len + value.bytes.len() + 4);
