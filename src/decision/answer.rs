@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::changes::{Changes, Untellable, differs, is_of_the_connection, joined, names};
+use super::changes::{Changes, Untellable, differs, is_of_the_connection, joined};
 use crate::{
     base::{
         buffers,
@@ -133,7 +133,7 @@ pub(super) fn denial(status: StatusCode) -> StatusCode {
 /// Fails if something beyond the list would have to change.
 pub(super) fn listed(admitted: &Admitted<'_>, told: &Told, mut headers: Fields) -> Result<Fields, Untellable> {
     let Admitted { received, header } = admitted;
-    for name in names(header, 0) {
+    for name in header.distinct_names() {
         if told.lists(name) {
             let untellable = || Untellable::Value(name.to_header_name());
             let value = joined(header, name).ok_or_else(untellable)?;

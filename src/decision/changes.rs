@@ -47,17 +47,23 @@ impl<'a> Changes<'a> {
     /// Fails if a value cannot be told.
     pub(crate) fn between(received: &'a Fields, admitted: &'a Fields) -> Result<Self, Untellable> {
         let mut changes = Self::default();
-        // Most fields pass as they came. What differs is among those behind the first difference, though not in them alone.
-        let same = received.iter().zip(admitted.iter()).take_while(|(had, has)| had == has).count();
-        for name in names(admitted, same) {
+        // Most fields pass as they came, in order. A name all of whose lines pass so has not changed; the others are looked at.
+        let (mut gone, mut rest) = (Vec::with_capacity(received.len()), admitted.iter().peekable());
+        for had in received.iter() {
+            if rest.next_if_eq(&had).is_none() {
+                gone.push(had.0);
+            }
+        }
+        let added: Vec<_> = rest.map(|(name, _)| name).collect();
+        for name in each_once(&added) {
             if differs(received, admitted, name) {
                 changes.set(admitted, name)?;
             }
         }
-        for name in names(received, same).filter(|name| !is_of_the_connection(*name)) {
+        for name in each_once(&gone).filter(|name| !is_of_the_connection(*name)) {
             if !admitted.contains_key(name) {
                 changes.remove.push(name);
-            } else if names(admitted, same).all(|other| other != name) {
+            } else if !added.contains(&name) {
                 // The request has more lines of it than the backend is to receive.
                 changes.set(admitted, name)?;
             }
@@ -82,10 +88,9 @@ pub(super) fn is_of_the_connection(name: Name<'_>) -> bool {
     FRAMING.contains(&name.known())
 }
 
-/// Returns the names of the fields from this one on, each once.
-pub(super) fn names(fields: &Fields, from: usize) -> impl Iterator<Item = Name<'_>> {
-    let earlier = move |at: usize, name: Name<'_>| fields.names().take(at).skip(from).any(|other| other == name);
-    fields.names().enumerate().skip(from).filter(move |(at, name)| !earlier(*at, *name)).map(|(_, name)| name)
+/// Returns the names, each once.
+fn each_once<'a>(names: &[Name<'a>]) -> impl Iterator<Item = Name<'a>> {
+    names.iter().enumerate().filter(|(at, name)| !names[..*at].contains(name)).map(|(_, name)| *name)
 }
 
 /// Returns all lines of a field as one, if it is a text.
