@@ -123,6 +123,19 @@ impl<'de> Deserializer<'de> for &Node {
         }
     }
 
+    /// Reads a map alone: a list of a struct's fields by their order is no settings, and its reader would be compiled for each type.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeMismatch> {
+        match &self.kind {
+            Kind::Map(entries) => visitor.visit_map(Map { entries: entries.iter(), current: None }),
+            _ => Err(TypeMismatch::invalid_type(self.unexpected(), &visitor)),
+        }
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, TypeMismatch> {
         visitor.visit_newtype_struct(self)
     }
@@ -133,7 +146,7 @@ impl<'de> Deserializer<'de> for &Node {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct
-        map struct identifier
+        map identifier
     }
 }
 
@@ -221,8 +234,8 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
         self.value.deserialize_any(visitor).map_err(|misfit| misfit.below_key(self.key))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, TypeMismatch> {
-        self.value.deserialize_any(visitor).map_err(|misfit| misfit.below_key(self.key))
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, TypeMismatch> {
+        self.value.deserialize_struct("", fields, visitor).map_err(|misfit| misfit.below_key(self.key))
     }
 }
 
@@ -279,6 +292,7 @@ mod tests {
             ("a: [true]", "/a/0", "invalid type: boolean `true`, expected a text or a map"),
             ("a: [plan]", "/a/0", "unknown variant `plan`, expected one of `plain`, `text`, `pair`, `fields`"),
             ("a: {b: plain}", "/a", "invalid type: map, expected a sequence"),
+            ("a: [{fields: [3]}]", "/a/0/fields", "invalid type: sequence, expected struct variant Form::Fields"),
         ] {
             let misfit = read::<BTreeMap<String, Vec<Form>>>(text).expect_err(text);
 
