@@ -28,7 +28,7 @@ fn what_each_request_has_stays_small() {
         ("its head", size_of::<IncomingRequest>(), 288),
         ("the request to the upstream", size_of::<UpstreamRequest>(), 144),
         ("a response", size_of::<Response<ResponseBody>>(), 128),
-        ("a response of the upstream", size_of::<Response<upstream::ResponseBody>>(), 128),
+        ("a response of the upstream", size_of::<Response<crate::upstream::ResponseBody>>(), 128),
     ] {
         assert!(size <= limit, "{name} has {size} bytes, more than {limit}");
     }
