@@ -3,7 +3,7 @@
 
     benches/decisions.py [--entrada PATH] [--most 70000]
 
-As `benches/instructions.py` does for requests: the release binary runs under valgrind, once for few questions and once for many, and the
+As `benches/instructions.py` does for requests: the binary that is shipped (profile `dist`) runs under valgrind, once for few questions and once for many, and the
 difference is what the questions cost. Each question has a token that was seen before, and its answer an identity header. The dialects over
 HTTP are asked on one connection; `envoy-grpc` is, too, where `grpcio` is installed: one question at a time, and as from a busy Envoy, 16 of them.
 """
@@ -173,7 +173,7 @@ def count(entrada: str, folder: Path, dialect: str, asks, facts: dict, token: st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entrada", default=str(HERE.parent / "target/release/entrada"), help="the gateway's release binary")
+    parser.add_argument("--entrada", default=str(HERE.parent / "target/dist/entrada"), help="the gateway's binary, of the profile dist")
     parser.add_argument("--most", type=int, default=70_000, help="the bound of each dialect")
     options = parser.parse_args()
     if not shutil.which("valgrind"):

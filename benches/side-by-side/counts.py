@@ -43,7 +43,7 @@ ROWS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entrada", default=str(ROOT / "target/release/entrada"), help="the gateway's release binary")
+    parser.add_argument("--entrada", default=str(ROOT / "target/dist/entrada"), help="the gateway's binary, of the profile dist")
     parser.add_argument("--rows", default="", metavar="REGEX", help="only rows whose name matches")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave valgrind's files in this new folder")
     options = parser.parse_args()

