@@ -38,8 +38,8 @@ KINDS = {
 GROWTH = 0.03
 # What the sinks of this machine, and all sinks, may add to a request on the thread that carries it, above none.
 SINKS = {"local": (4_000, "standard output, a file, the system's syslog"), "remote": (6_000, "the same, a syslog server, OpenTelemetry, Log Analytics")}
-# The growth of what a candidate of the same size adds to a request that it judges, which is the difference of two runs. The aim is 8,000 of the binary that is shipped
-# instructions.
+# The growth of what a candidate of the same size adds to a request that it judges, which is the difference of two runs. The aim is 8,000
+# instructions of the binary that is shipped.
 CANDIDATE = 0.08
 # The function by which the thread that carries requests is known.
 CARRIES = "entrada::gateway::forward"
