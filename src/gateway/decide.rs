@@ -12,7 +12,8 @@ use http_body_util::BodyExt as _;
 use super::{
     DataPlane, Received, Recorder,
     answer::{self, ResponseBody},
-    caught, finish, forward, panicked, refuse, set_forwarding_headers,
+    caught, finish, forward, panicked, refuse,
+    upstream_exchange::set_forwarding_headers,
 };
 use crate::{
     base::{

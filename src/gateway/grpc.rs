@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Recorder, answer::ResponseBody};
+use super::{answer::ResponseBody, record::Recorder};
 use crate::{
     base::{fields::Known, response::Response},
     refusal::{Reason, Refusal},

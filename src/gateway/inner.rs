@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Extensions, HeaderValue, Request, Response, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 
-use super::{Received, answer::ResponseBody, lifetime::unless_revoked, set_forwarding_headers};
+use super::{answer::ResponseBody, lifetime::unless_revoked, received::Received, upstream_exchange::set_forwarding_headers};
 use crate::{
     base::fields::Known,
     exchange::Exchange,

@@ -11,6 +11,7 @@ mod hints;
 mod inner;
 mod lifetime;
 mod listeners;
+mod received;
 pub(crate) mod record;
 mod recorded;
 mod refused;
@@ -21,6 +22,7 @@ mod spans;
 mod tunnel;
 mod upstream_exchange;
 mod websocket;
+mod worker;
 
 pub(crate) use self::inner::{Answering, Inner};
 pub use self::record::Recorder;
@@ -40,22 +42,24 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::future::Either;
-use http::{Extensions, HeaderName, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use crate::{
     audit::{AuditLog, WorkerLog},
     base::{buffers, fields::Known, lock::lock, response::Response},
     caller::Caller,
-    connection::{ConnectionEvent, Scheme},
+    connection::ConnectionEvent,
     exchange::{Decision, Evidence, Exchange},
     gateway::{
         answer::ResponseBody,
         candidate::Candidates,
         lifetime::admit_certificate,
+        received::Received,
         refused::{panicked, refuse},
         runtime::{Runtime, Snapshot},
         tunnel::Downstream,
         upstream_exchange::UpstreamExchange,
+        worker::WorkerState,
     },
     inbound::cors,
     listener::{Arrival, Connection, ReceivedRequest, RequestBody, Sent, Service},
@@ -67,7 +71,6 @@ use crate::{
     request::{Ambiguities, IncomingRequest, RequestId, TraceContext, USUAL_METHODS},
     route::{Action, Found, answer_of_keys},
     telemetry::Traces,
-    upstream::UpstreamRequest,
 };
 
 /// `Server-Timing`.
@@ -80,20 +83,6 @@ pub struct DataPlane {
     /// Shared by this worker's requests; kept per worker so that reference counts are not contended between cores.
     state: Arc<WorkerState>,
     worker: usize,
-}
-
-/// The state of one worker. Requests hold it, so that reference counts are not shared between cores.
-#[derive(Debug)]
-pub(crate) struct WorkerState {
-    /// The runtime of the last request, which usually is that of the next.
-    snapshot: Mutex<Snapshot>,
-    log: Arc<WorkerLog>,
-    /// The spans of sampled requests, if they are exported.
-    traces: Option<Arc<Traces>>,
-    /// Set once the gateway drains.
-    draining: Arc<AtomicBool>,
-    /// The place of a config that judges beside the active one, if the process was started so.
-    candidates: Option<Arc<Candidates>>,
 }
 
 impl DataPlane {
@@ -249,17 +238,6 @@ pub(crate) struct Trial {
     pub(crate) evidence: Option<Box<Evidence>>,
     /// The id of the request; `None` for a new one.
     pub(crate) id: Option<RequestId>,
-}
-
-/// A request whose head was read.
-struct Received {
-    body: RequestBody,
-    /// The caller's connection, if the request asks to upgrade it.
-    upgrade: Option<Downstream>,
-    /// The scheme of the request.
-    scheme: Scheme,
-    /// The application's service behind the gateway, and the request's extensions.
-    inner: Option<Box<(Box<dyn Inner>, Extensions)>>,
 }
 
 /// Reads the head of a request and determines its caller.
@@ -429,13 +407,6 @@ fn find(runtime: &Runtime, incoming: &IncomingRequest) -> Result<Found, Refusal>
         return Ok(found);
     }
     runtime.table.find(incoming)
-}
-
-/// Tells the upstream on whose behalf the request is sent.
-fn set_forwarding_headers(exchange: &Exchange, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
-    if let (Some(caller), Some(trace)) = (&exchange.caller, &exchange.trace_context) {
-        outgoing::set_forwarding_headers(&mut outgoing.headers, incoming, (caller, &exchange.id, trace));
-    }
 }
 
 /// Adds the common header fields, and attaches the record to the body.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{WorkerState, candidate::CandidateVerdict, request_record, spans};
+use super::{candidate::CandidateVerdict, request_record, spans, worker::WorkerState};
 use crate::{
     audit::{
         WorkerLog,

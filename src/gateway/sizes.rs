@@ -1,6 +1,7 @@
 //! The sizes of what each request has: what grows is made, copied and cleared for all of them, also for those that have no use for it.
 
 use super::*;
+use crate::upstream::UpstreamRequest;
 
 fn size_of_future<F>(_: impl FnOnce() -> F) -> usize {
     size_of::<F>()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Version;
 
-use super::Recorder;
+use super::record::Recorder;
 use crate::{
     audit::line::shown,
     connection::Scheme,

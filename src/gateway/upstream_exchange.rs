@@ -9,7 +9,6 @@ use super::{
     answer::ResponseBody,
     grpc,
     lifetime::{has_connection_of_its_own, unless_revoked},
-    set_forwarding_headers,
     tunnel::{Downstream, Tunnel},
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     base::response::Response,
     exchange::{Exchange, Timings},
     listener::{Informational, RequestBody},
+    outgoing,
     refusal::{Reason, Refusal},
     request::IncomingRequest,
     route::Route,
@@ -161,5 +161,12 @@ impl UpstreamExchange<'_> {
             response.body_mut().opens(Tunnel { downstream, upstream });
         }
         response
+    }
+}
+
+/// Tells the upstream on whose behalf the request is sent.
+pub(super) fn set_forwarding_headers(exchange: &Exchange, incoming: &IncomingRequest, outgoing: &mut UpstreamRequest) {
+    if let (Some(caller), Some(trace)) = (&exchange.caller, &exchange.trace_context) {
+        outgoing::set_forwarding_headers(&mut outgoing.headers, incoming, (caller, &exchange.id, trace));
     }
 }
