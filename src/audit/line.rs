@@ -130,7 +130,7 @@ impl<'a> Line<'a> {
 
     /// Writes a text with its escapes.
     ///
-    /// What writes members is called, and not inlined: a request runs through more code than the first-level cache holds, and
+    /// Members are written by calls that are not inlined: a request runs through more code than the first-level cache holds, and
     /// each copy of this would be read from the next.
     #[inline(never)]
     fn escaped(&mut self, key: &'static str, text: &str) {

@@ -1,4 +1,4 @@
-//! What the requests of one worker share.
+//! The state that the requests of one worker share.
 
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 
