@@ -314,7 +314,7 @@ impl Authorization {
         match forwardable(&incoming.headers, facts.own_connection)? {
             Some(_) if facts.trace.leaves_fields_unread() => {}
             // It replaces what is there; a name of letters alone has no other spelling.
-            Some(Value { .. }) => outgoing.headers.insert_secret_from(&incoming.headers, Known::Authorization),
+            Some(value) => outgoing.headers.insert_secret(Known::Authorization, value),
             None => remove_folded(&mut outgoing.headers, &header::AUTHORIZATION),
         }
         Ok(())

@@ -164,6 +164,12 @@ async fn keep_forwards_nothing_that_can_be_read_in_two_ways_or_speaks_for_a_conn
     let refusal = send(&keep, None, &twice).await.err().unwrap();
     assert_eq!(refusal.reason, Reason::TokenAmbiguous);
 
+    // Whichever of the two comes first.
+    for fields in [["Negotiate YII", "Bearer one"], ["Bearer one", "Negotiate YII"]] {
+        let both = incoming("/", &fields.map(|value| ("authorization", value)));
+        assert_eq!(send(&keep, None, &both).await.unwrap().fields, ["authorization: Bearer one"]);
+    }
+
     let negotiate = incoming("/", &[("authorization", "Negotiate YII")]);
     assert_eq!(send(&keep, None, &negotiate).await.unwrap().fields, [] as [&str; 0]);
 }

@@ -204,18 +204,9 @@ impl Fields {
         self.bytes.extend_from_slice(name.line().as_bytes());
         let value_at = self.bytes.len();
         write(&mut self.bytes);
-        let value_len = self.bytes.len() - value_at;
         debug_assert!(self.bytes[value_at..].iter().all(u8::is_ascii_graphic), "only visible letters make a value");
-        self.bytes.extend_from_slice(b"\r\n");
-        self.known |= name.bit();
-        self.list.push(Field {
-            name,
-            sensitive: false,
-            name_len: name.text().len() as u16,
-            name_at: place(name_at),
-            value_at: place(value_at),
-            value_len: place(value_len),
-        });
+        let field = self.ended(name, (name_at, name.text().len() as u16), value_at);
+        self.list.push(field);
     }
 
     /// Adds a field that was received in another form than that of a head, its name in any case.
@@ -237,10 +228,8 @@ impl Fields {
         self.bytes.extend_from_slice(b": ");
         let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        self.bytes.extend_from_slice(b"\r\n");
-        self.known |= name.bit();
-        let (name_at, value_at, value_len) = (place(name_at), place(value_at), place(value.len()));
-        self.list.push(Field { name, sensitive: false, name_len, name_at, value_at, value_len });
+        let field = self.ended(name, (name_at, name_len), value_at);
+        self.list.push(field);
         Ok(())
     }
 
@@ -258,32 +247,31 @@ impl Fields {
         }
         let value_at = self.bytes.len();
         self.bytes.extend_from_slice(value.bytes);
-        self.bytes.extend_from_slice(b"\r\n");
-        self.known |= name.known.bit();
-        // All places lie before the end, which is looked at alone.
-        place(self.bytes.len());
-        Field {
-            name: name.known,
-            sensitive: value.sensitive,
-            name_len: u16::try_from(name_len).expect("a name is no longer than that"),
-            name_at: name_at as u32,
-            value_at: value_at as u32,
-            value_len: value.bytes.len() as u32,
-        }
+        let name_len = u16::try_from(name_len).expect("a name is no longer than that");
+        Field { sensitive: value.sensitive, ..self.ended(name.known, (name_at, name_len), value_at) }
     }
 
-    /// Sets a field as it is in another list: the first of this name there, as a secret. It is then the only one of this name.
-    ///
-    /// A list that was [sorted from](Self::sort_from) the other one has the line already, and nothing is copied.
-    pub fn insert_secret_from(&mut self, other: &Self, name: Known) {
-        let Some(field) = other.list.iter().find(|field| field.name == name) else { return };
-        let line = field.name_at as usize..field.value_at as usize + field.value_len as usize;
-        let is_new = self.known & name.bit() == 0;
-        if is_new && self.bytes.get(line.clone()).is_some_and(|known| known == &other.bytes[line]) {
-            self.known |= name.bit();
-            self.list.push(Field { sensitive: true, ..*field });
+    /// Ends the line that was written, and returns its field: the place and the length of its name, and the place of its value.
+    #[inline]
+    fn ended(&mut self, name: Known, (name_at, name_len): (usize, u16), value_at: usize) -> Field {
+        // All places lie before the end, which is looked at alone.
+        let end = place(self.bytes.len());
+        self.bytes.extend_from_slice(b"\r\n");
+        self.known |= name.bit();
+        let (name_at, value_at) = (name_at as u32, value_at as u32);
+        Field { name, sensitive: false, name_len, name_at, value_at, value_len: end - value_at }
+    }
+
+    /// Sets a field to a secret: it is then the only one of this name. One that has this value already only becomes a secret.
+    pub fn insert_secret(&mut self, name: Known, value: Value<'_>) {
+        let Self { bytes, list, .. } = self;
+        let mut own = list.iter_mut().filter(|field| field.name == name);
+        if let (Some(field), None) = (own.next(), own.next())
+            && bytes[field.value_at as usize..][..field.value_len as usize] == *value.bytes
+        {
+            field.sensitive = true;
         } else {
-            self.insert(name, other.value(field).secret());
+            self.insert(name, value.secret());
         }
     }
 
